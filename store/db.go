@@ -1,0 +1,298 @@
+package store
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// formatVersion is that of the buckets, keys and values in the file.
+const formatVersion = 1
+
+var (
+	metaBucket   = []byte("lastevent") // format, log
+	stateBucket  = []byte("streams")   // stream name: state
+	eventsBucket = []byte("events")    // stream name, sequence: block
+	keysBucket   = []byte("keys")      // stream name, hash of idempotency key: receipt
+	orderBucket  = []byte("order")     // stream name, sequence, hash of idempotency key
+
+	formatKey = []byte("format")
+	logKey    = []byte("log")
+)
+
+const (
+	lockTimeout = time.Second
+	pageSize    = 4096
+	// mmapSize is address space, not memory: with it the map need not be moved,
+	// which blocks readers, before the file outgrows it.
+	mmapSize = 1 << 30
+	// sweepEvery is how often expired events are removed where nothing is appended.
+	sweepEvery = 30 * time.Second
+)
+
+// Options are for [Open].
+type Options struct {
+	Retention Retention
+	// MaxStreams is how many streams can be written in all; 0 is no limit.
+	MaxStreams int
+	// Now is the clock; nil is time.Now.
+	Now func() time.Time
+}
+
+// A DB is a file of logs. Its methods, and those of its logs, are safe for
+// concurrent use.
+type DB struct {
+	path       string
+	id         string
+	retention  Retention
+	maxStreams int
+	now        func() time.Time
+	bolt       *bolt.DB
+
+	queue   queue
+	stopped chan struct{} // closed when the committer has returned
+
+	// Only the committer's.
+	streams int      // ever written
+	sweeps  []string // logs that may hold what is to be evicted or removed
+
+	// inFlight holds, while a transaction that is not yet known to be synced may
+	// already be visible in the file, the states that its logs had before it.
+	inFlight atomic.Pointer[map[string]state]
+
+	failed  chan struct{} // closed once failure is set
+	failure atomic.Pointer[error]
+	full    atomic.Bool // the last append found no space
+
+	mu        sync.Mutex // guards followers, and orders their calls
+	followers map[string][]*follower
+}
+
+// Open opens the file, or creates it. What already exceeds the retention is
+// evicted before Open returns.
+//
+// An error names the file and wraps ErrLocked where another process has it (after
+// a second), ErrForeign, ErrVersion or ErrDamaged; the file is then as it was.
+func Open(path string, o Options) (*DB, error) {
+	db := &DB{
+		path:       path,
+		retention:  o.Retention,
+		maxStreams: o.MaxStreams,
+		now:        o.Now,
+		queue:      newQueue(),
+		stopped:    make(chan struct{}),
+		failed:     make(chan struct{}),
+		followers:  map[string][]*follower{},
+	}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	if err := db.open(); err != nil {
+		return nil, fmt.Errorf("%s %w", path, err)
+	}
+	go db.run()
+	return db, nil
+}
+
+func (db *DB) open() (err error) {
+	if _, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) {
+		if err := create(db.path); err != nil {
+			return fmt.Errorf("cannot be created: %w", err)
+		}
+	}
+	if db.bolt, err = openBolt(db.path); err != nil {
+		return err
+	}
+	err = db.view(db.readMeta)
+	if err == nil {
+		err = db.findSweeps()
+	}
+	for range db.sweeps {
+		if err == nil && len(db.sweeps) > 0 {
+			err = db.sweep()
+		}
+	}
+	switch {
+	case errors.Is(err, ErrNoSpace):
+		return nil // reading works, and so does evicting once there is room
+	case err != nil && db.failure.Load() == nil:
+		return errors.Join(err, db.bolt.Close())
+	}
+	return err
+}
+
+// openBolt opens an existing file that is locked and looks sound. What bbolt
+// finds wrong all the same it says by a panic.
+func openBolt(path string) (b *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	b, err = bolt.Open(path, 0o600, &bolt.Options{
+		Timeout:         lockTimeout,
+		FreelistType:    bolt.FreelistMapType,
+		PageSize:        pageSize,
+		InitialMmapSize: mmapSize,
+		NoStatistics:    true,
+		OpenFile: func(path string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(path, flag&^os.O_CREATE, mode)
+			if err != nil {
+				return nil, err
+			}
+			if err := cmp.Or(lockFile(f, lockTimeout), checkFile(f)); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
+			return f, nil
+		},
+	})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		err = ErrLocked
+	}
+	return b, err
+}
+
+// create makes a file without logs. It appears under its name only when it is
+// whole and on the disk, so that a crash on the way leaves nothing to open, and it
+// never takes the place of another.
+func create(path string) (err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := os.CreateTemp(dir.Name(), filepath.Base(path)+".*.new")
+	if err != nil {
+		return err
+	}
+	temp := f.Name()
+	defer os.Remove(temp)
+	if err := f.Close(); err != nil {
+		return err
+	}
+	b, err := bolt.Open(temp, 0o600, &bolt.Options{PageSize: pageSize, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(b.Update(writeMeta), b.Sync(), b.Close()); err != nil {
+		return err
+	}
+	err = os.Link(temp, path)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another process was faster
+	}
+	if err != nil {
+		err = os.Rename(temp, path) // a file system without hard links
+	}
+	return cmp.Or(err, dir.Sync())
+}
+
+func writeMeta(tx *bolt.Tx) error {
+	var errs []error
+	for _, name := range [][]byte{stateBucket, eventsBucket, keysBucket, orderBucket} {
+		_, err := tx.CreateBucket(name)
+		errs = append(errs, err)
+	}
+	meta, err := tx.CreateBucket(metaBucket)
+	if err != nil {
+		return err
+	}
+	return errors.Join(append(errs,
+		meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, formatVersion)),
+		meta.Put(logKey, []byte(newID())))...)
+}
+
+// newID draws the name of a numbering: 16 characters, 80 bits.
+func newID() string { return strings.ToLower(rand.Text()[:16]) }
+
+func (db *DB) readMeta(tx *bolt.Tx) error {
+	meta := tx.Bucket(metaBucket)
+	if meta == nil {
+		return fmt.Errorf("%w: it is another program's bbolt file", ErrForeign)
+	}
+	format, id := meta.Get(formatKey), meta.Get(logKey)
+	if len(format) != 4 || len(id) == 0 {
+		return fmt.Errorf("%w: its format cannot be read", ErrDamaged)
+	}
+	if v := binary.BigEndian.Uint32(format); v > formatVersion {
+		return fmt.Errorf("%w: version %d, and this program reads up to %d; use a newer lastevent", ErrVersion, v, formatVersion)
+	}
+	for _, name := range [][]byte{stateBucket, eventsBucket, keysBucket, orderBucket} {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("%w: the bucket %s is missing", ErrDamaged, name)
+		}
+	}
+	db.id = string(id)
+	return nil
+}
+
+// Log returns the log of a stream, which need not exist yet: it is written by its
+// first append. The name must not be empty nor hold a NUL, and is at most 255 bytes.
+func (db *DB) Log(stream string) *Log { return &Log{db: db, name: stream} }
+
+// ID names the numbering of the file's logs, as in [Bounds.Log].
+func (db *DB) ID() string { return db.id }
+
+// Failed is closed when a sync has failed. From then on nothing is appended, and
+// the process should end: only opening the file anew tells what is in it.
+func (db *DB) Failed() <-chan struct{} { return db.failed }
+
+// Err says why the next append would fail: nil if it should not.
+func (db *DB) Err() error {
+	if err := db.failure.Load(); err != nil {
+		return *err
+	}
+	select {
+	case <-db.stopped:
+		return ErrStopped
+	default:
+	}
+	if db.full.Load() {
+		return ErrNoSpace
+	}
+	return nil
+}
+
+// Close waits for the appends under way and closes the file. Later appends get
+// ErrStopped.
+func (db *DB) Close() error {
+	db.queue.close()
+	<-db.stopped
+	if db.failure.Load() != nil {
+		return nil // a transaction that broke off holds bbolt's lock for ever
+	}
+	if err := db.bolt.Close(); err != nil {
+		return fmt.Errorf("%s cannot be closed: %w", db.path, err)
+	}
+	return nil
+}
+
+// view runs fn in a read transaction. Pages have no checksum, so a damaged one
+// may lead bbolt, or us, anywhere: that is an error like any other.
+func (db *DB) view(fn func(*bolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	err = db.bolt.View(fn)
+	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
+		return ErrStopped
+	}
+	return err
+}

@@ -1,0 +1,102 @@
+package store
+
+import (
+	"bytes"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+const (
+	// maxRemoved is about how many blocks and keys are removed in one transaction.
+	// What is evicted beyond that is no longer served, and is removed later.
+	maxRemoved = 8192
+	// maxSwept is how many logs are swept in one transaction.
+	maxSwept = 256
+)
+
+// evict moves first to the oldest event that the retention allows. Corrupt events
+// in its way go too.
+func (c *commit) evict(name string, s *state) {
+	exceeds := func() bool { return c.db.retention.exceeds(*s, c.now) }
+	if !exceeds() {
+		return
+	}
+	for b := range blocks(c.events.Cursor(), name, s.first) {
+		for e, total := range b.events() {
+			if e.Seq <= s.first {
+				continue
+			}
+			s.first, s.firstTime, s.evicted = e.Seq, e.Time.UnixNano(), total
+			if !exceeds() {
+				return
+			}
+		}
+	}
+	s.first, s.evicted = s.last+1, s.total
+}
+
+// removeEvicted removes the blocks that hold nothing from first on, and the
+// idempotency keys of what they held.
+func (c *commit) removeEvicted(name string, s *state) error {
+	start, end := blockKey(nil, name, 0), blockKey(nil, name, s.first)
+	s.leftover = false
+	for _, bucket := range []*bolt.Bucket{c.events, c.order} {
+		cur := bucket.Cursor()
+		for {
+			k, _ := cur.Seek(start)
+			if k == nil || bytes.Compare(k, end) >= 0 {
+				break
+			}
+			if c.removed++; c.removed > maxRemoved {
+				s.leftover = true
+				return nil
+			}
+			if bucket == c.order {
+				if err := c.keys.Delete(keyOf(name, k)); err != nil {
+					return err
+				}
+			}
+			if err := cur.Delete(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// findSweeps finds the logs that hold what is to be evicted or removed. It also
+// counts the streams.
+func (db *DB) findSweeps() error {
+	now := db.now()
+	db.sweeps, db.streams = nil, 0
+	return db.view(func(tx *bolt.Tx) error {
+		return tx.Bucket(stateBucket).ForEach(func(k, v []byte) error {
+			db.streams++
+			s, err := decodeState(string(k), v)
+			if err == nil && (s.leftover || db.retention.exceeds(s, now)) {
+				db.sweeps = append(db.sweeps, string(k))
+			}
+			return nil
+		})
+	})
+}
+
+// sweep evicts and removes what it is time for, of a few of the logs.
+func (db *DB) sweep() error {
+	if len(db.sweeps) == 0 {
+		return nil
+	}
+	n := min(maxSwept, len(db.sweeps))
+	names := db.sweeps[:n]
+	db.sweeps = db.sweeps[n:]
+	return db.commit(func(c *commit) error {
+		for _, name := range names {
+			l, err := c.log(name)
+			if err != nil {
+				return err
+			}
+			l.changed = true
+		}
+		return nil
+	})
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// What is stored of an idempotency key, under
+//
+//	stream name, 0x00, hash of the key (16)
+//
+// is the receipt of the append that it was used for:
+//
+//	CRC-32C of the key and of what follows (4), digest (32), last (8), count (8)
+//
+// A second entry, without a value, finds it when the event last is evicted:
+//
+//	stream name, 0x00, last (8), hash of the key (16)
+const (
+	keyHash   = 16
+	keyRecord = 4 + 32 + 8 + 8
+)
+
+func recordKey(name, key string) []byte {
+	sum := sha256.Sum256([]byte(key))
+	return append(append([]byte(name), 0), sum[:keyHash]...)
+}
+
+// keyOf returns the record's key for an entry of the order.
+func keyOf(name string, order []byte) []byte {
+	return append(append([]byte(name), 0), order[len(order)-keyHash:]...)
+}
+
+// getKey returns the receipt of the append that the key was used for, if it was.
+func getKey(keys *bolt.Bucket, name, key string, digest [32]byte) (r Receipt, used bool, err error) {
+	k := recordKey(name, key)
+	v := keys.Get(k)
+	if v == nil {
+		return Receipt{}, false, nil
+	}
+	if len(v) != keyRecord || binary.BigEndian.Uint32(v) != crcOf(k, v) {
+		return Receipt{}, false, fmt.Errorf("%w: an idempotency key of stream %q", ErrDamaged, name)
+	}
+	if !bytes.Equal(v[4:36], digest[:]) {
+		return Receipt{}, false, ErrKeyReused
+	}
+	return Receipt{
+		Last:     binary.BigEndian.Uint64(v[36:]),
+		Count:    int(binary.BigEndian.Uint64(v[44:])),
+		Replayed: true,
+	}, true, nil
+}
+
+// putKey stores the receipt under the key. That of an append without events, which
+// only closes, has no event to be evicted with, and stays.
+func (c *commit) putKey(name, key string, digest [32]byte, r Receipt) {
+	k := recordKey(name, key)
+	v := append(make([]byte, 4, keyRecord), digest[:]...)
+	v = binary.BigEndian.AppendUint64(v, r.Last)
+	v = binary.BigEndian.AppendUint64(v, uint64(r.Count))
+	binary.BigEndian.PutUint32(v, crcOf(k, v))
+	evictedWith := r.Last
+	if r.Count == 0 {
+		evictedWith = math.MaxUint64
+	}
+	c.put(c.keys, k, v)
+	c.put(c.order, append(blockKey(nil, name, evictedWith), k[len(k)-keyHash:]...), nil)
+}
+
+// Used returns the receipt of the append that the key was used for, or the error
+// ErrKeyReused if that was another. It reports whether it was used.
+func (l *Log) Used(_ context.Context, key string, digest [32]byte) (r Receipt, used bool, err error) {
+	err = l.db.view(func(tx *bolt.Tx) error {
+		if _, b, err := l.bounds(tx); err == nil {
+			r, used, err = getKey(tx.Bucket(keysBucket), l.name, key, digest)
+			if r.Last > b.Last { // not yet known to be synced
+				used = false
+			}
+			return err
+		}
+		return err
+	})
+	return r, used, err
+}

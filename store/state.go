@@ -1,0 +1,95 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// state is what is stored of a log beside its blocks, under the stream's name:
+//
+//	CRC-32C of the name and of what follows (4)
+//	flags (1)
+//	first, last (8 each)
+//	total, evicted: bytes of all events ever appended, of those before first (8 each)
+//	firstTime, lastTime: Unix nanoseconds of the events first and last (8 each)
+type state struct {
+	closed              bool
+	leftover            bool // blocks before first are still to be removed
+	first, last         uint64
+	total, evicted      uint64
+	firstTime, lastTime int64
+}
+
+const (
+	stateSize = 4 + 1 + 6*8
+
+	stateClosed   = 1
+	stateLeftover = 2
+)
+
+// newState is that of a log never written.
+func newState() state { return state{first: 1} }
+
+func (s state) empty() bool { return s.first > s.last }
+
+func (s state) encode(name string) []byte {
+	b := make([]byte, 4, stateSize)
+	var flags byte
+	if s.closed {
+		flags |= stateClosed
+	}
+	if s.leftover {
+		flags |= stateLeftover
+	}
+	b = append(b, flags)
+	for _, v := range []uint64{s.first, s.last, s.total, s.evicted, uint64(s.firstTime), uint64(s.lastTime)} {
+		b = binary.BigEndian.AppendUint64(b, v)
+	}
+	binary.BigEndian.PutUint32(b, crcOf([]byte(name), b))
+	return b
+}
+
+// decodeState reads the state stored for the stream; nil is that of a log never
+// written.
+func decodeState(name string, b []byte) (state, error) {
+	if b == nil {
+		return newState(), nil
+	}
+	if len(b) != stateSize || binary.BigEndian.Uint32(b) != crcOf([]byte(name), b) {
+		return state{}, fmt.Errorf("%w: the state of stream %q, which holds its last sequence", ErrDamaged, name)
+	}
+	u := func(i int) uint64 { return binary.BigEndian.Uint64(b[5+8*i:]) }
+	return state{
+		closed:    b[4]&stateClosed != 0,
+		leftover:  b[4]&stateLeftover != 0,
+		first:     u(0),
+		last:      u(1),
+		total:     u(2),
+		evicted:   u(3),
+		firstTime: int64(u(4)),
+		lastTime:  int64(u(5)),
+	}, nil
+}
+
+// boundsOf returns what a log in this state holds. Nothing in it has expired.
+func (db *DB) boundsOf(s state) Bounds {
+	b := Bounds{Log: db.id, First: s.first, Last: s.last, Bytes: s.total - s.evicted, Closed: s.closed}
+	if age := db.retention.Age; age > 0 && !s.empty() {
+		b.Expires = time.Unix(0, s.firstTime).Add(age)
+	}
+	return b
+}
+
+// exceeds reports whether the oldest event has to go.
+func (r Retention) exceeds(s state, now time.Time) bool {
+	return !s.empty() &&
+		(r.Events > 0 && s.last-s.first+1 > r.Events ||
+			r.Bytes > 0 && s.total-s.evicted > r.Bytes ||
+			r.expired(s.firstTime, now))
+}
+
+// expired reports whether an event of that time is too old to be kept.
+func (r Retention) expired(at int64, now time.Time) bool {
+	return r.Age > 0 && at <= now.Add(-r.Age).UnixNano()
+}
