@@ -1,0 +1,342 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"lastevent/store"
+	"lastevent/stream/sse"
+)
+
+// A Subscription is what a client asks for.
+type Subscription struct {
+	Start Start
+	// Types are those of the events that it gets; none are all.
+	Types []string
+	// Limit is how many events it gets; 0 is no limit.
+	Limit uint64
+	// Once ends it with the event that is the last when it begins.
+	Once bool
+	// Format is how it is written; nil is SSE. Only a subscription that is Once can
+	// have another.
+	Format Format
+}
+
+// Changed are channels of which one is closed when there may be more to give; some
+// may be nil.
+type Changed [MaxStreams]<-chan struct{}
+
+// A Cursor is one client's moving position in a log. It is for one goroutine.
+type Cursor struct {
+	log    Log
+	ctx    context.Context // for what is asked of the log
+	format Format
+	types  []string
+
+	// Where the cursor follows.
+	set  *Set
+	name string
+	tail *tail
+	// rewrite appends an event of the tail, where it cannot be given as it is.
+	rewrite func(dst, event []byte, seq uint64) []byte
+
+	bounds  store.Bounds // at the start
+	gap     *Gap         // that it starts with
+	resumed bool         // it starts right after the client's ID
+	after   uint64       // its position
+	told    uint64       // the ID that the client holds
+	until   uint64       // where it ends
+	left    *uint64      // events until the limit is reached
+	ended   bool         // what the response ends with was given
+	buf     *[]byte
+}
+
+// Subscribe returns a cursor. Close must be called when the client is gone. The
+// context is for what the cursor asks of the log.
+func (s *Set) Subscribe(ctx context.Context, name string, sub Subscription) (*Cursor, error) {
+	c := &Cursor{
+		log:    s.open(name),
+		ctx:    ctx,
+		format: sub.Format,
+		types:  sub.Types,
+		until:  math.MaxUint64,
+		left:   new(uint64),
+	}
+	if c.format == nil {
+		c.format = SSE
+	}
+	if *c.left = sub.Limit; sub.Limit == 0 {
+		*c.left = math.MaxUint64
+	}
+	if !sub.Once {
+		t, err := s.join(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		c.log, c.set, c.name, c.tail = t.log, s, name, t
+	}
+	if err := c.seek(sub); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// seek sets the cursor's position, and where it ends.
+func (c *Cursor) seek(sub Subscription) (err error) {
+	if c.bounds, err = c.log.Bounds(c.ctx); err != nil {
+		return err
+	}
+	c.after, c.gap, err = sub.Start.after(c.ctx, c.log, c.bounds)
+	c.told = c.after
+	c.resumed = sub.Start.LastEventID != nil && c.gap == nil
+	if err != nil || !sub.Once {
+		return err
+	}
+	c.until = max(c.after, c.bounds.Last)
+	if sub.Limit > 0 {
+		*c.left = math.MaxUint64
+		err = c.limitPage(sub.Limit)
+	}
+	return err
+}
+
+// Bounds are those of the log when the subscription began.
+func (c *Cursor) Bounds() store.Bounds { return c.bounds }
+
+// Finished reports whether the client had all of a closed log when it resumed.
+func (c *Cursor) Finished() bool {
+	return c.resumed && c.bounds.Closed && c.after == c.bounds.Last
+}
+
+// Begin returns what the response begins with: the position, after a gap where
+// there is one.
+func (c *Cursor) Begin() []byte {
+	var p []byte
+	if c.gap != nil {
+		p = c.format.Gap(p, *c.gap)
+	}
+	return c.format.Position(p, c.after, c.bounds)
+}
+
+// Next returns what comes after the cursor's position and moves it on. It does not
+// wait: where nothing has come yet, p is empty, and changed tells when to ask again.
+// The bytes are valid until the next call of a method.
+//
+// io.EOF says that the response is complete. Any other error is the log's, or the
+// context's.
+func (c *Cursor) Next() (p []byte, changed Changed, err error) {
+	for {
+		c.release()
+		p, changed[0], err = c.step()
+		if len(p) > 0 || err != nil {
+			return p, changed, err
+		}
+		if c.mustTell() {
+			return c.position(nil, c.currentBounds()), changed, nil
+		}
+		if changed[0] != nil {
+			return nil, changed, nil
+		}
+		// All of it was filtered out.
+		if err := c.ctx.Err(); err != nil {
+			return nil, changed, err
+		}
+	}
+}
+
+// mustTell reports whether so much was filtered out that the client, if it does not
+// get an ID, may meet a gap when it resumes: a quarter of what is retained.
+func (c *Cursor) mustTell() bool {
+	if c.told == c.after {
+		return false
+	}
+	b := c.currentBounds()
+	return c.after-c.told >= (b.Last+1-b.First)/4
+}
+
+// Idle returns what an idle connection is to be sent: the position, if events were
+// filtered out since the client last got an ID, or nothing.
+func (c *Cursor) Idle() []byte {
+	if c.types == nil || c.told == c.after {
+		return nil
+	}
+	return c.position(nil, c.currentBounds())
+}
+
+// step gives what there is in one place: in a block of the tail, or in one read of
+// the log. It gives nothing where all of that was filtered out.
+func (c *Cursor) step() (p []byte, changed <-chan struct{}, err error) {
+	if *c.left == 0 {
+		return nil, nil, io.EOF
+	}
+	if c.tail == nil {
+		if c.after >= c.until {
+			return c.end(c.bounds)
+		}
+		p, err = c.read()
+		return p, nil, err
+	}
+	v := c.tail.view.Load()
+	b := v.bounds
+	if !b.Expires.IsZero() && !time.Now().Before(b.Expires) {
+		if b, err = c.log.Bounds(c.ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch {
+	case c.after+1 < b.First:
+		return c.skip(gapAfter(ReasonEvicted, c.after, b.First, b.Last), b), nil, nil
+	case c.after >= v.bounds.Last && v.bounds.Closed:
+		return c.end(v.bounds)
+	case c.after >= v.bounds.Last:
+		return nil, v.changed, nil
+	case c.after+1 < v.first():
+		p, err = c.read()
+		return p, nil, err
+	case c.types != nil || c.rewrite != nil:
+		return c.pick(v.block(c.after)), nil, nil
+	}
+	p, last := v.block(c.after).after(c.after, *c.left)
+	c.moveTo(last, last-c.after)
+	return p, nil, nil
+}
+
+// moveTo moves the cursor to the event that it gave last.
+func (c *Cursor) moveTo(seq, events uint64) {
+	*c.left -= events
+	c.after, c.told = seq, seq
+}
+
+// end gives what a complete response ends with, and then io.EOF.
+func (c *Cursor) end(b store.Bounds) (p []byte, _ <-chan struct{}, err error) {
+	if c.ended {
+		return nil, nil, io.EOF
+	}
+	c.ended = true
+	if c.told != c.after {
+		p = c.position(p, b)
+	}
+	if b.Closed && c.after >= b.Last {
+		p = c.format.End(p, b)
+	}
+	if len(p) == 0 {
+		err = io.EOF
+	}
+	return p, nil, err
+}
+
+// skip moves the cursor behind the gap.
+func (c *Cursor) skip(g Gap, b store.Bounds) []byte {
+	c.after = g.First - 1
+	return c.position(c.format.Gap(nil, g), b)
+}
+
+// position tells the client its ID.
+func (c *Cursor) position(p []byte, b store.Bounds) []byte {
+	c.told = c.after
+	return c.format.Position(p, c.after, b)
+}
+
+// currentBounds are the newest that need no question.
+func (c *Cursor) currentBounds() store.Bounds {
+	if c.tail == nil {
+		return c.bounds
+	}
+	return c.tail.view.Load().bounds
+}
+
+// pick gives the events of the block after the cursor's position that the client
+// wants, copied.
+func (c *Cursor) pick(b *block) []byte {
+	p := c.buffer()
+	for seq := c.after + 1; seq < b.next() && *c.left > 0 && len(p) < blockSize; seq++ {
+		c.after = seq
+		event := b.event(seq)
+		if !wants(c.types, sse.TypeOf(event)) {
+			continue
+		}
+		if c.rewrite != nil {
+			p = c.rewrite(p, event, seq)
+		} else {
+			p = append(p, event...)
+		}
+		c.moveTo(seq, 1)
+	}
+	*c.buf = p
+	return p
+}
+
+// maxScan is how many bytes of events one read of the log goes through.
+const maxScan = 1 << 20
+
+// read gives events that are not in the tail.
+func (c *Cursor) read() ([]byte, error) {
+	var (
+		p       = c.buffer()
+		from    = c.after
+		scanned = 0
+		corrupt *store.CorruptError
+	)
+	b, err := c.log.Read(c.ctx, from, func(e store.Event) bool {
+		if e.Seq != c.after+1 || e.Seq > c.until {
+			return false
+		}
+		c.after = e.Seq
+		if wants(c.types, e.Type) {
+			p = c.format.Event(p, e)
+			c.moveTo(e.Seq, 1)
+		}
+		scanned += len(e.Data)
+		return len(p) < blockSize && scanned < maxScan && *c.left > 0
+	})
+	*c.buf = p
+	switch {
+	case c.after > from || c.after >= c.until:
+		return p, nil
+	case err != nil && !errors.As(err, &corrupt):
+		return nil, err
+	case c.after+1 < b.First: // evicted meanwhile
+		return c.skip(gapAfter(ReasonEvicted, c.after, b.First, b.Last), b), nil
+	case corrupt != nil:
+		return c.skip(gapAfter(ReasonCorrupt, c.after, corrupt.Last+1, b.Last), b), nil
+	}
+	return nil, io.ErrUnexpectedEOF
+}
+
+// buffers are for what is not shared by clients. One that a large event has grown
+// is not kept.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, blockSize+blockSize/8)
+	return &b
+}}
+
+func (c *Cursor) buffer() []byte {
+	c.buf = buffers.Get().(*[]byte)
+	return (*c.buf)[:0]
+}
+
+func (c *Cursor) release() {
+	if c.buf != nil && cap(*c.buf) <= 2*blockSize {
+		buffers.Put(c.buf)
+	}
+	c.buf = nil
+}
+
+// wants reports whether the type is one of the types, of which none are all.
+func wants[T string | []byte](types []string, typ T) bool {
+	return types == nil || slices.ContainsFunc(types, func(t string) bool { return t == string(typ) })
+}
+
+// Close gives up the cursor.
+func (c *Cursor) Close() {
+	c.release()
+	if c.tail != nil {
+		c.set.leave(c.name, c.tail)
+	}
+}
