@@ -1,0 +1,48 @@
+package web
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// guard keeps web pages of other origins from what they must not do to a server
+// that their visitor can reach: publish to it, or read from it.
+func (s *Server) guard(next http.Handler) http.Handler {
+	crossOrigin := http.NewCrossOriginProtection()
+	crossOrigin.SetDenyHandler(problemHandler(http.StatusForbidden,
+		&refusal{detail: "pages of another origin must not publish here"}))
+	next = crossOrigin.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
+		if onLoopback(r) && !s.hostAllowed(r.Host) {
+			problem(w, http.StatusForbidden, "this server is for its own machine and is not called "+r.Host+"; --allow-host allows a name")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// onLoopback reports whether the request came in on a loopback address. There a
+// name that is not the machine's own may be an attacker's that resolves to it (DNS
+// rebinding), by which a page gets the server into its own origin.
+func onLoopback(r *http.Request) bool {
+	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return ok && addr.IP.IsLoopback()
+}
+
+// hostAllowed judges a Host header. A browser always sends one.
+func (s *Server) hostAllowed(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback() || slices.Contains(s.config.AllowHosts, host)
+	}
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
+		slices.ContainsFunc(s.config.AllowHosts, func(h string) bool { return strings.EqualFold(h, host) })
+}

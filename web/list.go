@@ -1,0 +1,93 @@
+package web
+
+import (
+	"cmp"
+	"encoding/json"
+	"net/http"
+	"slices"
+
+	"lastevent/stream"
+)
+
+// streams answers with the events of the streams that the request names, or with a
+// list of all.
+func (s *Server) streams(w http.ResponseWriter, r *http.Request) {
+	q, err := parseQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	if q.Has("stream") {
+		err = s.getMerged(w, r, q)
+	} else {
+		err = s.list(w, r)
+	}
+	if err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
+	streams, err := s.config.Streams.List(r.Context())
+	if err != nil && len(streams) == 0 {
+		return err
+	}
+	if err != nil {
+		s.config.Log.Error().Err(err).Msg("a stream cannot be listed")
+	}
+	type entry struct {
+		Name    string `json:"name"`
+		First   uint64 `json:"first"`
+		Last    uint64 `json:"last"`
+		Events  uint64 `json:"events"`
+		Bytes   uint64 `json:"bytes"`
+		Clients int    `json:"clients"`
+		Closed  bool   `json:"closed"`
+	}
+	entries := make([]entry, len(streams))
+	for i, st := range streams {
+		entries[i] = entry{st.Name, st.First, st.Last, st.Last + 1 - st.First, st.Bytes, st.Clients, st.Closed}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(entries) // a client that is gone needs no answer
+	return nil
+}
+
+// getMerged answers with the events of several streams on one connection.
+func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) error {
+	names := q.Values["stream"]
+	if len(names) > stream.MaxStreams {
+		return badRequest("stream= is given %d times; at most %d are possible", len(names), stream.MaxStreams)
+	}
+	for i, name := range names {
+		if err := checkName(name); err != nil {
+			return err
+		}
+		if slices.Contains(names[:i], name) {
+			return badRequest("stream=%s is given twice", name)
+		}
+	}
+	if follow, err := q.bool("follow", true); err != nil || !follow {
+		return cmp.Or(err, badRequest("several streams cannot be read with follow=false; read each by itself"))
+	}
+	sub, err := parseSelection(r, q)
+	if err != nil {
+		return err
+	}
+	if r.Method == http.MethodHead {
+		setEventsHeader(w.Header(), eventStream)
+		return nil
+	}
+	merged, err := s.config.Streams.SubscribeAll(s.ctx, names, sub)
+	if err != nil {
+		return err
+	}
+	if merged.Finished() {
+		merged.Close()
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	s.follow(w, r, r.URL.RawQuery, merged)
+	return nil
+}

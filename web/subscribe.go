@@ -1,0 +1,205 @@
+package web
+
+import (
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"lastevent/store"
+	"lastevent/stream"
+	"lastevent/stream/sse"
+)
+
+// A source is what a response is made of: the cursor of a stream, or of several.
+type source interface {
+	Begin() []byte
+	Next() ([]byte, stream.Changed, error)
+	Idle() []byte
+	Finished() bool
+	Close()
+}
+
+// get answers with the stream's events after the client's ID, and then the live
+// ones, unless the client asks for a read that ends.
+func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
+	q, err := parseQuery(r)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	sub, err := parseSubscription(r, q)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Add("Vary", "Accept")
+	if r.Method == http.MethodHead && !sub.Once {
+		s.head(w, r, name)
+		return
+	}
+	ctx := s.ctx // a subscription outlives its handler
+	if sub.Once {
+		ctx = r.Context()
+	}
+	cursor, err := s.config.Streams.Subscribe(ctx, name, sub)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	setStreamHeader(h, cursor.Bounds())
+	switch {
+	case cursor.Finished():
+		cursor.Close()
+		w.WriteHeader(http.StatusNoContent)
+	case sub.Once:
+		defer cursor.Close()
+		s.read(w, r, q, sub, cursor)
+	default:
+		s.follow(w, r, name, cursor)
+	}
+}
+
+// head answers with what a subscription's header would be.
+func (s *Server) head(w http.ResponseWriter, r *http.Request, name string) {
+	b, err := s.config.Streams.Log(name).Bounds(r.Context())
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	setStreamHeader(w.Header(), b)
+	setEventsHeader(w.Header(), eventStream)
+}
+
+func setStreamHeader(h http.Header, b store.Bounds) {
+	h.Set("Stream-First-Id", strconv.FormatUint(b.First, 10))
+	h.Set("Stream-Last-Id", strconv.FormatUint(b.Last, 10))
+	h.Set("Stream-Log", b.Log)
+	if b.Closed {
+		h.Set("Stream-Closed", "true")
+	}
+}
+
+func setEventsHeader(h http.Header, contentType string) {
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
+}
+
+// follow takes the connection over and serves the source on it, in a goroutine of
+// its own.
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
+	setEventsHeader(w.Header(), eventStream)
+	res, err := takeOver(w, r)
+	if err != nil {
+		src.Close()
+		s.fail(w, r, err)
+		return
+	}
+	c := &client{res: res, source: src, stream: name, addr: r.RemoteAddr}
+	if s.register(c) {
+		go s.serve(c)
+		return
+	}
+	_ = c.begin(4 * s.config.Retry)
+	res.cut()
+	src.Close()
+}
+
+// A client is one subscription.
+type client struct {
+	res          *response
+	source       source
+	stream, addr string
+}
+
+// register makes the client known to Drain, unless the server drains already.
+func (s *Server) register(c *client) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return false
+	}
+	s.clients[c] = struct{}{}
+	s.gone.Add(1)
+	return true
+}
+
+// serve runs a registered subscription to its end.
+func (s *Server) serve(c *client) {
+	defer s.gone.Done()
+	defer c.source.Close()
+	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Msg("subscribed")
+	ended, err := s.run(c)
+	s.mu.Lock()
+	delete(s.clients, c)
+	s.mu.Unlock()
+	if ended {
+		c.res.end()
+	} else {
+		c.res.cut()
+	}
+	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", err).Msg("unsubscribed")
+}
+
+// begin writes what a response begins with. The reconnection time is between the
+// base and twice that, so that clients cut together do not return together.
+func (c *client) begin(retry time.Duration) error {
+	p := sse.AppendRetry(nil, retry+rand.N(retry))
+	return c.res.write(append(p, c.source.Begin()...))
+}
+
+// run writes the beginning and then all that the source gives, until the response
+// is complete or has to be cut.
+func (s *Server) run(c *client) (ended bool, err error) {
+	if err := c.begin(s.config.Retry); err != nil {
+		return false, err
+	}
+	heartbeat := time.NewTimer(s.config.Heartbeat)
+	defer heartbeat.Stop()
+	for {
+		p, changed, err := c.source.Next()
+		switch {
+		case err == io.EOF:
+			return true, nil
+		case err != nil:
+			s.config.Log.Error().Err(err).Str("stream", c.stream).Msg("reading failed")
+			return false, err
+		case len(p) > 0:
+			if err := c.res.write(p); err != nil {
+				return false, err
+			}
+			continue
+		}
+		select {
+		case <-changed[0]:
+		case <-changed[1]:
+		case <-changed[2]:
+		case <-changed[3]:
+		case <-changed[4]:
+		case <-changed[5]:
+		case <-heartbeat.C:
+			idle := time.Since(c.res.written)
+			if idle >= s.config.Heartbeat {
+				if err := c.idle(); err != nil {
+					return false, err
+				}
+				idle = 0
+			}
+			heartbeat.Reset(s.config.Heartbeat - idle)
+		case <-s.ctx.Done():
+			return false, errDraining
+		}
+	}
+}
+
+// idle keeps an idle connection alive.
+func (c *client) idle() error {
+	p := c.source.Idle()
+	if p == nil {
+		p = []byte(sse.Heartbeat)
+	}
+	return c.res.write(p)
+}

@@ -1,0 +1,199 @@
+// Package web serves streams over HTTP: GET subscribes to one by Server-Sent
+// Events, or reads it, POST publishes to it, DELETE removes its events.
+//
+// A subscription is taken over from net/http and costs one goroutine, which writes
+// all that its cursor gives and then waits. A response that is complete ends; one
+// that the server breaks off is cut, in a way that the client can see, as a client
+// that takes a clean end for "done" would not come back.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"lastevent/stream"
+	"lastevent/web/page"
+)
+
+// Config is what a [Server] needs to know.
+type Config struct {
+	// Streams are served. Required.
+	Streams *stream.Set
+	// Log takes what clients are not told: errors of the store, and at debug level
+	// a line a connection.
+	Log zerolog.Logger
+	// Heartbeat is how long a connection is idle before it gets a comment line.
+	// At least a millisecond.
+	Heartbeat time.Duration
+	// Retry is the base of the reconnection time that clients are given: each gets
+	// between once and twice this much. At least a millisecond.
+	Retry time.Duration
+	// MaxEventBytes is the size of the largest event that can be published, type and
+	// data. At least 1.
+	MaxEventBytes int64
+	// MaxBatchBytes is the size of the largest body of a batch. At least MaxEventBytes.
+	MaxBatchBytes int64
+	// Owned are streams that the program itself writes: nobody can publish to them,
+	// close or delete them.
+	Owned []string
+	// AllowHosts are names by which the server may be called on a loopback address,
+	// beside localhost and loopback addresses: those of a proxy's sites.
+	AllowHosts []string
+	// Ready says why the store cannot append now; nil if it can. Required.
+	Ready func() error
+}
+
+func (c Config) validate() error {
+	var errs []error
+	check := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New("web: "+what))
+		}
+	}
+	check(c.Streams != nil, "Streams is required")
+	check(c.Ready != nil, "Ready is required")
+	check(c.Heartbeat >= time.Millisecond, "Heartbeat must be at least 1ms")
+	check(c.Retry >= time.Millisecond, "Retry must be at least 1ms")
+	check(c.MaxEventBytes >= 1, "MaxEventBytes must be at least 1")
+	check(c.MaxBatchBytes >= c.MaxEventBytes, "MaxBatchBytes must be at least MaxEventBytes")
+	return errors.Join(errs...)
+}
+
+// A Server is the HTTP handler of a set of streams.
+type Server struct {
+	config  Config
+	handler http.Handler
+	// ctx lasts as long as the server: subscriptions outlive their handlers.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu       sync.Mutex // guards clients, and draining together with them
+	clients  map[*client]struct{}
+	draining bool
+	gone     sync.WaitGroup // the clients' goroutines; added to under mu, before draining
+}
+
+// New returns a server, or all that is wrong with the config.
+func New(c Config) (*Server, error) {
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{config: c, clients: map[*client]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.handler = s.guard(s.routes())
+	return s, nil
+}
+
+// ServeHTTP serves one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/{$}", page.Handler())
+	mux.Handle("/page.css", page.Handler())
+	mux.Handle("/page.js", page.Handler())
+	mux.Handle("/sse", methods{"GET": s.streams})
+	mux.Handle("/healthz", methods{"GET": s.healthz})
+	mux.Handle("/readyz", methods{"GET": s.readyz})
+	mux.Handle("/", methods{"GET": notFound})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Stream names are judged as they were sent; the mux would clean the path.
+		if name, ok := strings.CutPrefix(r.URL.EscapedPath(), "/sse/"); ok {
+			s.stream(name).ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// stream returns the handler of one stream.
+func (s *Server) stream(name string) http.Handler {
+	if err := checkName(name); err != nil {
+		return problemHandler(http.StatusBadRequest, err)
+	}
+	return methods{
+		"GET":    func(w http.ResponseWriter, r *http.Request) { s.get(w, r, name) },
+		"POST":   func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) },
+		"DELETE": func(w http.ResponseWriter, r *http.Request) { s.delete(w, r, name) },
+	}
+}
+
+// methods are the handlers of one resource. HEAD is served as GET; a method that
+// is not there is refused.
+type methods map[string]http.HandlerFunc
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	if h := m[method]; h != nil {
+		h(w, r)
+		return
+	}
+	var allowed []string
+	for method := range m {
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
+		}
+	}
+	slices.Sort(allowed)
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	problem(w, http.StatusMethodNotAllowed, fmt.Sprintf("%s is not possible here; allowed: %s", r.Method, strings.Join(allowed, ", ")))
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	problem(w, http.StatusNotFound, "there is nothing here; streams are at /sse/{stream}")
+}
+
+// healthz answers as long as the process serves.
+func (s *Server) healthz(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "ok") }
+
+// readyz answers whether new clients should be sent here.
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	draining := s.draining
+	s.mu.Unlock()
+	if draining {
+		problem(w, http.StatusServiceUnavailable, "the server is stopping")
+		return
+	}
+	if err := s.config.Ready(); err != nil {
+		problem(w, http.StatusServiceUnavailable, "the store cannot append: "+err.Error())
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// Drain makes the server unready and cuts all subscriptions, so that the clients
+// resume, here or elsewhere; one that comes from now on is cut after its beginning.
+// It returns when the last is gone, or with the context's error. Publishing goes on.
+func (s *Server) Drain(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	for c := range s.clients {
+		c.res.cut()
+	}
+	s.mu.Unlock()
+	s.cancel()
+	done := make(chan struct{})
+	go func() {
+		s.gone.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
