@@ -1,0 +1,58 @@
+// Lastevent serves Server-Sent Events that nobody misses: each event is numbered,
+// made durable in a bounded log and only then sent, and a client that comes back
+// with a Last-Event-ID gets what it missed, or is told what is gone.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit statuses: 1 where the work failed, 2 where the command line was wrong.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	root := &cobra.Command{
+		Use:           "lastevent",
+		Short:         "Server-Sent Events with a durable log, resumed by Last-Event-ID",
+		Long:          "Server-Sent Events with a durable log, resumed by Last-Event-ID.\n\nWithout a command, lastevent serves.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(serveCommand(), versionCommand())
+	root.SetArgs(withDefaultCommand(args))
+	err := root.Execute()
+	var failed *failure
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &failed):
+		return exitFailed // logged already
+	}
+	fmt.Fprintf(os.Stderr, "lastevent: %s\n", strings.ReplaceAll(err.Error(), "\n", " "))
+	return exitUsage
+}
+
+// withDefaultCommand makes serve the command where none is given.
+func withDefaultCommand(args []string) []string {
+	if len(args) > 0 && (!strings.HasPrefix(args[0], "-") || args[0] == "-h" || args[0] == "--help") {
+		return args
+	}
+	return append([]string{"serve"}, args...)
+}
+
+// A failure is an error of the work itself. Any other error of a command is one of
+// its command line.
+type failure struct{ error }
+
+func (f *failure) Unwrap() error { return f.error }

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+	"github.com/spf13/cobra"
+
+	"lastevent/store"
+	"lastevent/stream"
+	"lastevent/web"
+)
+
+const (
+	// stopTimeout is how long publishes have to finish once the server stops.
+	stopTimeout = 5 * time.Second
+	// timeStream is where the time producer appends.
+	timeStream = "time"
+)
+
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	listen       string
+	db           string
+	timeEvery    time.Duration
+	retainEvents uint64
+	retainBytes  size
+	retainAge    time.Duration
+	heartbeat    time.Duration
+	retry        time.Duration
+	maxEvent     size
+	maxBatch     size
+	maxStreams   int
+	allowHosts   []string
+	logLevel     string
+}
+
+func serveCommand() *cobra.Command {
+	f := serveFlags{maxEvent: 1 << 20, maxBatch: 16 << 20}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve streams over HTTP",
+		Long: "Serve streams over HTTP.\n\nEvery flag has an environment variable: " +
+			"LASTEVENT_ and its name in capitals, - as _ (LASTEVENT_RETAIN_AGE).",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := setFromEnvironment(cmd.Flags()); err != nil {
+				return err
+			}
+			if err := f.validate(); err != nil {
+				return err
+			}
+			log := newLogger(f.logLevel)
+			if err := f.serve(log); err != nil {
+				log.Error().Err(err).Msg("stopped")
+				return &failure{err}
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.listen, "listen", "localhost:8080", "`address` to serve at")
+	flags.StringVar(&f.db, "db", "lastevent.db", "`file` that holds the events; created where it is missing")
+	flags.DurationVar(&f.timeEvery, "time-every", 15*time.Millisecond, "interval of the time events on stream time; 0 turns them off")
+	flags.Uint64Var(&f.retainEvents, "retain-events", 100_000, "how many events a stream retains; 0 is no limit")
+	flags.Var(&f.retainBytes, "retain-bytes", "how many bytes of events a stream retains (64MB); 0 is no limit")
+	flags.DurationVar(&f.retainAge, "retain-age", 0, "how long a stream retains events; 0 is no limit")
+	flags.DurationVar(&f.heartbeat, "heartbeat", 15*time.Second, "idle time after which a connection gets a comment line")
+	flags.DurationVar(&f.retry, "retry", time.Second, "base of the reconnection time sent to clients")
+	flags.Var(&f.maxEvent, "max-event-bytes", "size of the largest event, type and data")
+	flags.Var(&f.maxBatch, "max-batch-bytes", "size of the largest body of a batch")
+	flags.IntVar(&f.maxStreams, "max-streams", 100_000, "how many streams can be written in all; 0 is no limit")
+	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
+	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
+	return cmd
+}
+
+func (f *serveFlags) validate() error {
+	_, port, err := net.SplitHostPort(f.listen)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	if f.db == "" {
+		return errors.New("--db must name a file")
+	}
+	if f.timeEvery != 0 && f.timeEvery < time.Millisecond {
+		return fmt.Errorf("--time-every must be 0 or at least 1ms, and is %v", f.timeEvery)
+	}
+	if f.retainAge < 0 {
+		return fmt.Errorf("--retain-age must not be negative, and is %v", f.retainAge)
+	}
+	if f.heartbeat < time.Millisecond {
+		return fmt.Errorf("--heartbeat must be at least 1ms, and is %v", f.heartbeat)
+	}
+	if f.retry < time.Millisecond {
+		return fmt.Errorf("--retry must be at least 1ms, and is %v", f.retry)
+	}
+	if f.maxEvent < 1 {
+		return errors.New("--max-event-bytes must be at least 1")
+	}
+	if f.maxBatch < f.maxEvent || f.maxBatch > 1<<30 {
+		return fmt.Errorf("--max-batch-bytes must be from --max-event-bytes to 1GiB, and is %v", &f.maxBatch)
+	}
+	if f.maxStreams < 0 {
+		return fmt.Errorf("--max-streams must not be negative, and is %d", f.maxStreams)
+	}
+	if _, err := zerolog.ParseLevel(f.logLevel); err != nil || f.logLevel == "" {
+		return fmt.Errorf("--log-level %q is not debug, info, warn or error", f.logLevel)
+	}
+	return nil
+}
+
+// retained says in words what is retained.
+func (f *serveFlags) retained() string {
+	var limits []string
+	if f.retainEvents > 0 {
+		limits = append(limits, fmt.Sprintf("%d events", f.retainEvents))
+	}
+	if f.retainBytes > 0 {
+		limits = append(limits, humanize.IBytes(uint64(f.retainBytes)))
+	}
+	if f.retainAge > 0 {
+		limits = append(limits, f.retainAge.String())
+	}
+	if limits == nil {
+		return "all"
+	}
+	return strings.Join(limits, ", ") + " a stream"
+}
+
+// newLogger logs to standard error: readable on a terminal, JSON otherwise.
+func newLogger(level string) zerolog.Logger {
+	zerolog.TimeFieldFormat = time.RFC3339Nano
+	l, _ := zerolog.ParseLevel(level) // validated
+	log := zerolog.New(os.Stderr)
+	if isatty.IsTerminal(os.Stderr.Fd()) {
+		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly})
+	}
+	return log.Level(l).With().Timestamp().Logger()
+}
+
+// serve serves until a signal, or until something fails.
+func (f *serveFlags) serve(log zerolog.Logger) (err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	listener, err := net.Listen("tcp", f.listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", f.listen, err)
+	}
+	defer listener.Close()
+	db, err := store.Open(f.db, store.Options{
+		Retention: store.Retention{
+			Events: f.retainEvents,
+			Bytes:  uint64(f.retainBytes),
+			Age:    f.retainAge,
+		},
+		MaxStreams: f.maxStreams,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	streams := stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams)
+	server, err := web.New(f.config(streams, db, log))
+	if err != nil {
+		return err
+	}
+	if err := f.logStart(log, listener, db); err != nil {
+		return err
+	}
+	if f.timeEvery > 0 {
+		stopTime := produceTime(db.Log(timeStream), f.timeEvery, log)
+		defer stopTime()
+	}
+	return f.serveUntil(ctx, stop, listener, server, db, log)
+}
+
+func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logger) web.Config {
+	c := web.Config{
+		Streams:       streams,
+		Log:           log,
+		Heartbeat:     f.heartbeat,
+		Retry:         f.retry,
+		MaxEventBytes: int64(f.maxEvent),
+		MaxBatchBytes: int64(f.maxBatch),
+		AllowHosts:    f.allowHosts,
+		Ready:         db.Err,
+	}
+	if f.timeEvery > 0 {
+		c.Owned = []string{timeStream}
+	}
+	return c
+}
+
+// logStart tells where the server is and what it holds.
+func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *store.DB) error {
+	b, err := db.Log(timeStream).Bounds(context.Background())
+	if err != nil {
+		return err
+	}
+	log.Info().
+		Str("url", "http://"+listener.Addr().String()).
+		Str("db", f.db).
+		Str("log", db.ID()).
+		Str("retained", f.retained()).
+		Str("stream", timeStream).
+		Uint64("first", b.First).
+		Uint64("last", b.Last).
+		Msg("serving")
+	return nil
+}
+
+// serveUntil serves until the context ends, and then stops in order: no new
+// connections, publishes finish, subscriptions are cut.
+func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listener net.Listener, server *web.Server, db *store.DB, log zerolog.Logger) error {
+	h := &http.Server{
+		Handler:           server,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          stdlog.New(log.With().Str("level", "debug").Logger(), "", 0),
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(listener) }()
+	var err error
+	select {
+	case <-ctx.Done():
+		log.Info().Msg("stopping")
+	case <-db.Failed():
+		err = db.Err()
+	case err = <-served:
+	}
+	restoreSignals() // a second signal ends the process at once
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	var drained, shut error
+	wg.Go(func() { drained = server.Drain(ctx) })
+	wg.Go(func() { shut = h.Shutdown(ctx) })
+	wg.Wait()
+	if drained != nil || shut != nil {
+		log.Warn().AnErr("subscriptions", drained).AnErr("requests", shut).Msg("cut what did not finish in time")
+		_ = h.Close() // the listener is closed, and connections have nothing to report
+	}
+	return err
+}
