@@ -136,7 +136,16 @@ func (db *DB) run() {
 		case <-db.queue.wake:
 		case <-tick.C:
 			_ = db.findSweeps()
+			db.probe()
 		}
+	}
+}
+
+// probe finds out whether a full disk has room again, where nothing is appended
+// because the DB says that it is full.
+func (db *DB) probe() {
+	if db.full.Load() {
+		_ = db.commit(func(c *commit) error { c.probe = true; return nil })
 	}
 }
 
@@ -172,6 +181,7 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
+			db.broken = true
 			err = db.fail(fmt.Errorf("%w: %v", ErrDamaged, p))
 		}
 	}()
@@ -191,7 +201,7 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	}
 	db.inFlight.Store(nil)
 	db.full.Store(false)
-	db.streams += c.created
+	db.streams.Add(int64(c.created))
 	for name, l := range c.logs {
 		if l.state.leftover {
 			db.sweeps = append(db.sweeps, name)
@@ -246,7 +256,8 @@ type commit struct {
 	logs    map[string]*logCommit
 	before  map[string]state // of the logs, before the commit
 	created int              // logs that did not exist before
-	removed int              // keys of what is no longer retained
+	removed int              // blocks and keys of what is no longer retained
+	probe   bool             // to be committed even if nothing changed
 	err     error            // the first of put
 }
 
@@ -312,13 +323,15 @@ func (c *commit) append(name string, b Batch) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
+	closes := b.Close && !l.state.closed
 	c.add(l, b.Events)
-	if b.Close && !l.state.closed {
-		l.state.closed, l.changed = true, true
-	}
+	l.state.closed = l.state.closed || closes
 	r := Receipt{Last: l.state.last, Count: len(b.Events)}
-	if b.Key != "" && l.changed {
-		c.putKey(name, b.Key, b.Digest, r)
+	if len(b.Events) > 0 || closes {
+		l.changed = true
+		if b.Key != "" {
+			c.putKey(name, b.Key, b.Digest, r)
+		}
 	}
 	return r, nil
 }
@@ -334,7 +347,7 @@ func (c *commit) refuse(l *logCommit, b Batch) error {
 		}
 	}
 	if !l.exists && (b.Close || len(b.Events) > 0) {
-		if limit := c.db.maxStreams; limit > 0 && c.db.streams+c.created >= limit {
+		if limit := c.db.maxStreams; limit > 0 && c.db.StreamCount()+c.created >= limit {
 			return fmt.Errorf("%w: there are %d, and no more are allowed", ErrTooManyStreams, limit)
 		}
 		l.exists = true
@@ -358,7 +371,6 @@ func (c *commit) add(l *logCommit, events []Event) {
 		s.total += uint64(e.size())
 	}
 	l.events = append(l.events, events...)
-	l.changed = l.changed || len(events) > 0
 }
 
 // delete does what Delete promises, but for making it durable.
@@ -375,6 +387,7 @@ func (c *commit) delete(name string) error {
 // finish stores what is left to store of each log, unless err, the outcome of the
 // work so far, is one, and evicts. It reports whether there was anything.
 func (c *commit) finish(err error) (changed bool, _ error) {
+	changed = c.probe
 	for name, l := range c.logs {
 		if err != nil || !l.changed {
 			continue

@@ -66,8 +66,10 @@ type DB struct {
 	stopped chan struct{} // closed when the committer has returned
 
 	// Only the committer's.
-	streams int      // ever written
-	sweeps  []string // logs that may hold what is to be evicted or removed
+	sweeps []string // logs that may hold what is to be evicted or removed
+	broken bool     // a transaction broke off and holds bbolt's lock for ever
+
+	streams atomic.Int64 // ever written
 
 	// inFlight holds, while a transaction that is not yet known to be synced may
 	// already be visible in the file, the states that its logs had before it.
@@ -128,7 +130,7 @@ func (db *DB) open() (err error) {
 	switch {
 	case errors.Is(err, ErrNoSpace):
 		return nil // reading works, and so does evicting once there is room
-	case err != nil && db.failure.Load() == nil:
+	case err != nil && !db.broken:
 		return errors.Join(err, db.bolt.Close())
 	}
 	return err
@@ -247,6 +249,9 @@ func (db *DB) Log(stream string) *Log { return &Log{db: db, name: stream} }
 // ID names the numbering of the file's logs, as in [Bounds.Log].
 func (db *DB) ID() string { return db.id }
 
+// StreamCount is how many streams were ever written.
+func (db *DB) StreamCount() int { return int(db.streams.Load()) }
+
 // Failed is closed when a sync has failed. From then on nothing is appended, and
 // the process should end: only opening the file anew tells what is in it.
 func (db *DB) Failed() <-chan struct{} { return db.failed }
@@ -272,8 +277,8 @@ func (db *DB) Err() error {
 func (db *DB) Close() error {
 	db.queue.close()
 	<-db.stopped
-	if db.failure.Load() != nil {
-		return nil // a transaction that broke off holds bbolt's lock for ever
+	if db.broken {
+		return nil
 	}
 	if err := db.bolt.Close(); err != nil {
 		return fmt.Errorf("%s cannot be closed: %w", db.path, err)

@@ -68,10 +68,11 @@ func (c *commit) removeEvicted(name string, s *state) error {
 // counts the streams.
 func (db *DB) findSweeps() error {
 	now := db.now()
-	db.sweeps, db.streams = nil, 0
-	return db.view(func(tx *bolt.Tx) error {
+	db.sweeps = nil
+	streams := int64(0)
+	err := db.view(func(tx *bolt.Tx) error {
 		return tx.Bucket(stateBucket).ForEach(func(k, v []byte) error {
-			db.streams++
+			streams++
 			s, err := decodeState(string(k), v)
 			if err == nil && (s.leftover || db.retention.exceeds(s, now)) {
 				db.sweeps = append(db.sweeps, string(k))
@@ -79,6 +80,8 @@ func (db *DB) findSweeps() error {
 			return nil
 		})
 	})
+	db.streams.Store(streams)
+	return err
 }
 
 // sweep evicts and removes what it is time for, of a few of the logs.

@@ -220,11 +220,20 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 		Str("db", f.db).
 		Str("log", db.ID()).
 		Str("retained", f.retained()).
+		Int("streams", db.StreamCount()).
 		Str("stream", timeStream).
 		Uint64("first", b.First).
 		Uint64("last", b.Last).
 		Msg("serving")
 	return nil
+}
+
+// A debugWriter logs what net/http has to say, which is about single connections.
+type debugWriter struct{ log zerolog.Logger }
+
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.log.Debug().Msg(strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // serveUntil serves until the context ends, and then stops in order: no new
@@ -237,7 +246,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		WriteTimeout:      time.Minute,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          stdlog.New(log.With().Str("level", "debug").Logger(), "", 0),
+		ErrorLog:          stdlog.New(debugWriter{log}, "", 0),
 	}
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(listener) }()
