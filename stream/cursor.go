@@ -27,10 +27,6 @@ type Subscription struct {
 	Format Format
 }
 
-// Changed are channels of which one is closed when there may be more to give; some
-// may be nil.
-type Changed [MaxStreams]<-chan struct{}
-
 // A Cursor is one client's moving position in a log. It is for one goroutine.
 type Cursor struct {
 	log    Log
@@ -125,27 +121,27 @@ func (c *Cursor) Begin() []byte {
 }
 
 // Next returns what comes after the cursor's position and moves it on. It does not
-// wait: where nothing has come yet, p is empty, and changed tells when to ask again.
-// The bytes are valid until the next call of a method.
+// wait: where nothing has come yet, p is empty, and changed is closed when it is time
+// to ask again. The bytes are valid until the next call of a method.
 //
 // io.EOF says that the response is complete. Any other error is the log's, or the
 // context's.
-func (c *Cursor) Next() (p []byte, changed Changed, err error) {
+func (c *Cursor) Next() (p []byte, changed <-chan struct{}, err error) {
 	for {
 		c.release()
-		p, changed[0], err = c.step()
+		p, changed, err = c.step()
 		if len(p) > 0 || err != nil {
 			return p, changed, err
 		}
 		if c.mustTell() {
-			return c.position(nil, c.currentBounds()), changed, nil
+			return c.position(nil, c.currentBounds()), nil, nil
 		}
-		if changed[0] != nil {
+		if changed != nil {
 			return nil, changed, nil
 		}
 		// All of it was filtered out.
 		if err := c.ctx.Err(); err != nil {
-			return nil, changed, err
+			return nil, nil, err
 		}
 	}
 }
@@ -171,40 +167,54 @@ func (c *Cursor) Idle() []byte {
 
 // step gives what there is in one place: in a block of the tail, or in one read of
 // the log. It gives nothing where all of that was filtered out.
+//
+// It is what an idle connection's goroutine calls, so it and Next keep their frames
+// small, for the smallest stack to do.
 func (c *Cursor) step() (p []byte, changed <-chan struct{}, err error) {
 	if *c.left == 0 {
 		return nil, nil, io.EOF
 	}
 	if c.tail == nil {
-		if c.after >= c.until {
-			return c.end(c.bounds)
-		}
-		p, err = c.read()
+		p, err = c.stepOnce()
 		return p, nil, err
 	}
 	v := c.tail.view.Load()
-	b := v.bounds
+	b := &v.bounds
 	if !b.Expires.IsZero() && !time.Now().Before(b.Expires) {
-		if b, err = c.log.Bounds(c.ctx); err != nil {
+		if b, err = c.newBounds(); err != nil {
 			return nil, nil, err
 		}
 	}
 	switch {
 	case c.after+1 < b.First:
-		return c.skip(gapAfter(ReasonEvicted, c.after, b.First, b.Last), b), nil, nil
+		p = c.skip(ReasonEvicted, b.First, b)
 	case c.after >= v.bounds.Last && v.bounds.Closed:
-		return c.end(v.bounds)
+		p, err = c.end(&v.bounds)
 	case c.after >= v.bounds.Last:
-		return nil, v.changed, nil
+		changed = v.changed
 	case c.after+1 < v.first():
 		p, err = c.read()
-		return p, nil, err
 	case c.types != nil || c.rewrite != nil:
-		return c.pick(v.block(c.after)), nil, nil
+		p = c.pick(v.block(c.after))
+	default:
+		var last uint64
+		p, last = v.block(c.after).after(c.after, *c.left)
+		c.moveTo(last, last-c.after)
 	}
-	p, last := v.block(c.after).after(c.after, *c.left)
-	c.moveTo(last, last-c.after)
-	return p, nil, nil
+	return p, changed, err
+}
+
+// stepOnce is step where the cursor does not follow.
+func (c *Cursor) stepOnce() ([]byte, error) {
+	if c.after >= c.until {
+		return c.end(&c.bounds)
+	}
+	return c.read()
+}
+
+func (c *Cursor) newBounds() (*store.Bounds, error) {
+	b, err := c.log.Bounds(c.ctx)
+	return &b, err
 }
 
 // moveTo moves the cursor to the event that it gave last.
@@ -214,41 +224,42 @@ func (c *Cursor) moveTo(seq, events uint64) {
 }
 
 // end gives what a complete response ends with, and then io.EOF.
-func (c *Cursor) end(b store.Bounds) (p []byte, _ <-chan struct{}, err error) {
+func (c *Cursor) end(b *store.Bounds) (p []byte, err error) {
 	if c.ended {
-		return nil, nil, io.EOF
+		return nil, io.EOF
 	}
 	c.ended = true
 	if c.told != c.after {
 		p = c.position(p, b)
 	}
 	if b.Closed && c.after >= b.Last {
-		p = c.format.End(p, b)
+		p = c.format.End(p, *b)
 	}
 	if len(p) == 0 {
 		err = io.EOF
 	}
-	return p, nil, err
+	return p, err
 }
 
-// skip moves the cursor behind the gap.
-func (c *Cursor) skip(g Gap, b store.Bounds) []byte {
-	c.after = g.First - 1
+// skip moves the cursor behind a gap, to go on with next.
+func (c *Cursor) skip(reason string, next uint64, b *store.Bounds) []byte {
+	g := gapAfter(reason, c.after, next, b.Last)
+	c.after = next - 1
 	return c.position(c.format.Gap(nil, g), b)
 }
 
 // position tells the client its ID.
-func (c *Cursor) position(p []byte, b store.Bounds) []byte {
+func (c *Cursor) position(p []byte, b *store.Bounds) []byte {
 	c.told = c.after
-	return c.format.Position(p, c.after, b)
+	return c.format.Position(p, c.after, *b)
 }
 
 // currentBounds are the newest that need no question.
-func (c *Cursor) currentBounds() store.Bounds {
+func (c *Cursor) currentBounds() *store.Bounds {
 	if c.tail == nil {
-		return c.bounds
+		return &c.bounds
 	}
-	return c.tail.view.Load().bounds
+	return &c.tail.view.Load().bounds
 }
 
 // pick gives the events of the block after the cursor's position that the client
@@ -302,9 +313,9 @@ func (c *Cursor) read() ([]byte, error) {
 	case err != nil && !errors.As(err, &corrupt):
 		return nil, err
 	case c.after+1 < b.First: // evicted meanwhile
-		return c.skip(gapAfter(ReasonEvicted, c.after, b.First, b.Last), b), nil
+		return c.skip(ReasonEvicted, b.First, &b), nil
 	case corrupt != nil:
-		return c.skip(gapAfter(ReasonCorrupt, c.after, corrupt.Last+1, b.Last), b), nil
+		return c.skip(ReasonCorrupt, corrupt.Last+1, &b), nil
 	}
 	return nil, io.ErrUnexpectedEOF
 }

@@ -26,13 +26,21 @@ type Merged struct {
 	bounds  []store.Bounds
 	turn    int // the cursor to ask next
 	text    []byte
+
+	any    chan struct{} // closed when one of the cursors' logs has changed
+	closed chan struct{}
 }
 
 // SubscribeAll returns the cursors of the streams, of which there are 1 to
 // MaxStreams. Each has the types, and they share the limit.
 func (s *Set) SubscribeAll(ctx context.Context, names []string, sub Subscription) (*Merged, error) {
 	n := len(names)
-	m := &Merged{names: names, after: make([]uint64, n), bounds: make([]store.Bounds, n)}
+	m := &Merged{
+		names:  names,
+		after:  make([]uint64, n),
+		bounds: make([]store.Bounds, n),
+		closed: make(chan struct{}),
+	}
 	left := sub.Limit
 	if left == 0 {
 		left = math.MaxUint64
@@ -141,24 +149,52 @@ func (m *Merged) Begin() []byte {
 }
 
 // Next is [Cursor.Next] for all streams in turn.
-func (m *Merged) Next() (p []byte, changed Changed, err error) {
+func (m *Merged) Next() (p []byte, changed <-chan struct{}, err error) {
+	var all [MaxStreams]<-chan struct{}
 	ended := 0
 	for range m.cursors {
 		i := m.turn
 		m.turn = (m.turn + 1) % len(m.cursors)
-		p, c, err := m.cursors[i].Next()
+		p, changed, err := m.cursors[i].Next()
 		switch {
 		case err == io.EOF:
 			ended++
 		case err != nil || len(p) > 0:
-			return p, changed, err
+			return p, nil, err
 		}
-		changed[i] = c[0]
+		all[i] = changed
 	}
 	if ended == len(m.cursors) {
-		err = io.EOF
+		return nil, nil, io.EOF
 	}
-	return nil, changed, err
+	return nil, m.anyOf(all), nil
+}
+
+// anyOf returns a channel that is closed when one of the channels is. While none is,
+// it is the same one.
+func (m *Merged) anyOf(all [MaxStreams]<-chan struct{}) <-chan struct{} {
+	select {
+	case <-m.any:
+	default:
+		if m.any != nil {
+			return m.any
+		}
+	}
+	changed := make(chan struct{})
+	m.any = changed
+	go func() {
+		defer close(changed)
+		select {
+		case <-all[0]:
+		case <-all[1]:
+		case <-all[2]:
+		case <-all[3]:
+		case <-all[4]:
+		case <-all[5]:
+		case <-m.closed:
+		}
+	}()
+	return changed
 }
 
 // Idle is [Cursor.Idle] for all streams.
@@ -173,6 +209,7 @@ func (m *Merged) Idle() []byte {
 
 // Close gives up the cursors.
 func (m *Merged) Close() {
+	close(m.closed)
 	for _, c := range m.cursors {
 		c.Close()
 	}

@@ -19,7 +19,7 @@ import (
 type response struct {
 	t      *testing.T
 	source interface {
-		Next() ([]byte, stream.Changed, error)
+		Next() ([]byte, <-chan struct{}, error)
 		Idle() []byte
 		Close()
 	}
@@ -38,7 +38,7 @@ func (r *response) receive() []string {
 		} else if err != nil {
 			r.t.Fatal(err)
 		}
-		if len(p) == 0 && changed != (stream.Changed{}) {
+		if len(p) == 0 && changed != nil {
 			break
 		}
 	}

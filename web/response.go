@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -28,26 +29,19 @@ const (
 // To HTTP/1.1 it is chunked, which tells an end from a cut; to HTTP/1.0 the end of
 // the connection is an end and its reset a cut.
 type response struct {
-	conn    net.Conn
-	chunked bool
-	header  []byte // until it is written with the first chunk
-
+	conn     net.Conn
+	chunked  bool
 	written  time.Time // of the last write
 	deadline time.Time // of the next write
-
-	// What a write is made of; here so that it allocates nothing.
-	buffers net.Buffers
-	parts   [4][]byte
-	size    [20]byte
 }
 
-// takeOver takes the connection from net/http. The header is not yet written.
-func takeOver(w http.ResponseWriter, r *http.Request) (*response, error) {
+// takeOver takes the connection from net/http. It returns the header to begin with.
+func takeOver(w http.ResponseWriter, r *http.Request) (res *response, header []byte, err error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, fmt.Errorf("taking over a connection: %w", err)
+		return nil, nil, fmt.Errorf("taking over a connection: %w", err)
 	}
-	res := &response{conn: conn, chunked: r.ProtoAtLeast(1, 1)}
+	res = &response{conn: conn, chunked: r.ProtoAtLeast(1, 1)}
 	h := w.Header()
 	h.Set("Connection", "close")
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -58,11 +52,19 @@ func takeOver(w http.ResponseWriter, r *http.Request) (*response, error) {
 	}
 	_ = h.Write(head) // a buffer takes all
 	head.WriteString("\r\n")
-	res.header = head.Bytes()
 	// A connection that refuses these is broken, as the first write will show.
 	_ = limitUnsent(conn)
 	_ = conn.SetDeadline(time.Time{})
-	return res, nil
+	return res, head.Bytes(), nil
+}
+
+// begin writes the header and the first chunk.
+func (res *response) begin(header, p []byte) error {
+	if err := res.setDeadline(); err != nil {
+		return err
+	}
+	_, err := res.conn.Write(res.appendChunk(header, p))
+	return err
 }
 
 // write writes p, which must not be empty.
@@ -77,29 +79,54 @@ func (res *response) write(p []byte) error {
 	return nil
 }
 
-// writeChunk writes without copying: p may be shared by many clients.
 func (res *response) writeChunk(p []byte) error {
-	now := time.Now()
-	res.written = now
-	if res.deadline.Sub(now) < writeTimeout/2 {
-		res.deadline = now.Add(writeTimeout)
-		if err := res.conn.SetWriteDeadline(res.deadline); err != nil {
-			return err
-		}
+	if err := res.setDeadline(); err != nil {
+		return err
 	}
-	parts := res.parts[:0]
-	if res.header != nil {
-		parts = append(parts, res.header)
-		res.header = nil
+	if len(p) > maxCopied {
+		return res.writeParts(p)
 	}
-	if res.chunked {
-		size := append(strconv.AppendUint(res.size[:0], uint64(len(p)), 16), "\r\n"...)
-		parts = append(parts, size, p, crlf)
-	} else {
-		parts = append(parts, p)
+	buf := chunks.Get().(*[]byte)
+	*buf = res.appendChunk((*buf)[:0], p)
+	_, err := res.conn.Write(*buf)
+	chunks.Put(buf)
+	return err
+}
+
+// setDeadline gives the write to come its time.
+func (res *response) setDeadline() error {
+	res.written = time.Now()
+	if res.deadline.Sub(res.written) >= writeTimeout/2 {
+		return nil
 	}
-	res.buffers = parts
-	_, err := res.buffers.WriteTo(res.conn)
+	res.deadline = res.written.Add(writeTimeout)
+	return res.conn.SetWriteDeadline(res.deadline)
+}
+
+// maxCopied is up to which size copying a chunk costs less than writing its parts.
+const maxCopied = 4 << 10
+
+var chunks = sync.Pool{New: func() any {
+	b := make([]byte, 0, maxCopied+64)
+	return &b
+}}
+
+func (res *response) appendChunk(dst, p []byte) []byte {
+	if !res.chunked {
+		return append(dst, p...)
+	}
+	dst = append(strconv.AppendUint(dst, uint64(len(p)), 16), crlf...)
+	return append(append(dst, p...), crlf...)
+}
+
+// writeParts writes a chunk without copying p, which many clients may share.
+func (res *response) writeParts(p []byte) error {
+	if !res.chunked {
+		_, err := res.conn.Write(p)
+		return err
+	}
+	size := append(strconv.AppendUint(nil, uint64(len(p)), 16), crlf...)
+	_, err := (&net.Buffers{size, p, crlf}).WriteTo(res.conn)
 	return err
 }
 

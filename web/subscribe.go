@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -8,14 +9,13 @@ import (
 	"time"
 
 	"lastevent/store"
-	"lastevent/stream"
 	"lastevent/stream/sse"
 )
 
 // A source is what a response is made of: the cursor of a stream, or of several.
 type source interface {
 	Begin() []byte
-	Next() ([]byte, stream.Changed, error)
+	Next() ([]byte, <-chan struct{}, error)
 	Idle() []byte
 	Finished() bool
 	Close()
@@ -88,24 +88,28 @@ func setEventsHeader(h http.Header, contentType string) {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
-// follow takes the connection over and serves the source on it, in a goroutine of
-// its own.
+// follow takes the connection over, writes what the response begins with, and
+// leaves the rest to a goroutine of its own, whose stack is thus the smallest.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
 	setEventsHeader(w.Header(), eventStream)
-	res, err := takeOver(w, r)
+	res, header, err := takeOver(w, r)
 	if err != nil {
 		src.Close()
 		s.fail(w, r, err)
 		return
 	}
 	c := &client{res: res, source: src, stream: name, addr: r.RemoteAddr}
-	if s.register(c) {
-		go s.serve(c)
+	retry := s.config.Retry
+	registered := s.register(c)
+	if !registered {
+		retry *= 4
+	}
+	if err := res.begin(header, c.begin(retry)); err != nil || !registered {
+		s.leave(c, false, cmp.Or(err, errDraining))
 		return
 	}
-	_ = c.begin(4 * s.config.Retry)
-	res.cut()
-	src.Close()
+	s.config.Log.Debug().Str("stream", name).Str("addr", c.addr).Msg("subscribed")
+	go s.serve(c)
 }
 
 // A client is one subscription.
@@ -127,36 +131,38 @@ func (s *Server) register(c *client) bool {
 	return true
 }
 
-// serve runs a registered subscription to its end.
-func (s *Server) serve(c *client) {
-	defer s.gone.Done()
-	defer c.source.Close()
-	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Msg("subscribed")
-	ended, err := s.run(c)
-	s.mu.Lock()
-	delete(s.clients, c)
-	s.mu.Unlock()
+// leave ends or cuts the client's response and gives it up.
+func (s *Server) leave(c *client, ended bool, reason error) {
 	if ended {
 		c.res.end()
 	} else {
 		c.res.cut()
 	}
-	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", err).Msg("unsubscribed")
-}
-
-// begin writes what a response begins with. The reconnection time is between the
-// base and twice that, so that clients cut together do not return together.
-func (c *client) begin(retry time.Duration) error {
-	p := sse.AppendRetry(nil, retry+rand.N(retry))
-	return c.res.write(append(p, c.source.Begin()...))
-}
-
-// run writes the beginning and then all that the source gives, until the response
-// is complete or has to be cut.
-func (s *Server) run(c *client) (ended bool, err error) {
-	if err := c.begin(s.config.Retry); err != nil {
-		return false, err
+	c.source.Close()
+	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", reason).Msg("unsubscribed")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.clients[c]; ok {
+		delete(s.clients, c)
+		s.gone.Done()
 	}
+}
+
+// begin returns what a response begins with. The reconnection time is between the
+// base and twice that, so that clients cut together do not return together.
+func (c *client) begin(retry time.Duration) []byte {
+	return append(sse.AppendRetry(nil, retry+rand.N(retry)), c.source.Begin()...)
+}
+
+// serve runs a registered subscription to its end.
+func (s *Server) serve(c *client) {
+	ended, err := s.run(c)
+	s.leave(c, ended, err)
+}
+
+// run writes all that the source gives, until the response is complete or has to be
+// cut.
+func (s *Server) run(c *client) (ended bool, _ error) {
 	heartbeat := time.NewTimer(s.config.Heartbeat)
 	defer heartbeat.Stop()
 	for {
@@ -174,12 +180,7 @@ func (s *Server) run(c *client) (ended bool, err error) {
 			continue
 		}
 		select {
-		case <-changed[0]:
-		case <-changed[1]:
-		case <-changed[2]:
-		case <-changed[3]:
-		case <-changed[4]:
-		case <-changed[5]:
+		case <-changed:
 		case <-heartbeat.C:
 			idle := time.Since(c.res.written)
 			if idle >= s.config.Heartbeat {
