@@ -12,7 +12,11 @@ import (
 	"time"
 )
 
-var errDraining = errors.New("the server is stopping")
+// Reasons of a cut.
+var (
+	errDraining = errors.New("the server is stopping")
+	errGone     = errors.New("the client is gone")
+)
 
 const (
 	// writeTimeout is how long a client may take none of what is written to it
@@ -25,23 +29,42 @@ const (
 	lingerTimeout = time.Second
 )
 
-// A response is a body of unknown length on a connection taken over from net/http.
-// To HTTP/1.1 it is chunked, which tells an end from a cut; to HTTP/1.0 the end of
-// the connection is an end and its reset a cut.
-type response struct {
+// A response is a body of unknown length, whose end the client can tell from a cut.
+type response interface {
+	// begin writes the header and p.
+	begin(p []byte) error
+	// write writes p, which must not be empty.
+	write(p []byte) error
+	// lastWrite is the time of the last write.
+	lastWrite() time.Time
+	// gone is closed when the client is known to be gone. Where only a write would
+	// show that, it is nil.
+	gone() <-chan struct{}
+	// end completes the response.
+	end()
+	// cut breaks the response off. It may be called while a write is under way,
+	// which then fails.
+	cut()
+}
+
+// A connResponse is a response on a connection taken over from net/http. To HTTP/1.1
+// it is chunked, which tells an end from a cut; to HTTP/1.0 the end of the connection
+// is an end and its reset a cut.
+type connResponse struct {
 	conn     net.Conn
 	chunked  bool
+	header   []byte    // to begin with
 	written  time.Time // of the last write
 	deadline time.Time // of the next write
 }
 
-// takeOver takes the connection from net/http. It returns the header to begin with.
-func takeOver(w http.ResponseWriter, r *http.Request) (res *response, header []byte, err error) {
+// takeOver takes the connection from net/http.
+func takeOver(w http.ResponseWriter, r *http.Request) (*connResponse, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return nil, nil, fmt.Errorf("taking over a connection: %w", err)
+		return nil, fmt.Errorf("taking over a connection: %w", err)
 	}
-	res = &response{conn: conn, chunked: r.ProtoAtLeast(1, 1)}
+	res := &connResponse{conn: conn, chunked: r.ProtoAtLeast(1, 1)}
 	h := w.Header()
 	h.Set("Connection", "close")
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -55,20 +78,24 @@ func takeOver(w http.ResponseWriter, r *http.Request) (res *response, header []b
 	// A connection that refuses these is broken, as the first write will show.
 	_ = limitUnsent(conn)
 	_ = conn.SetDeadline(time.Time{})
-	return res, head.Bytes(), nil
+	res.header = head.Bytes()
+	return res, nil
 }
 
-// begin writes the header and the first chunk.
-func (res *response) begin(header, p []byte) error {
+func (res *connResponse) lastWrite() time.Time { return res.written }
+
+func (res *connResponse) gone() <-chan struct{} { return nil }
+
+func (res *connResponse) begin(p []byte) error {
 	if err := res.setDeadline(); err != nil {
 		return err
 	}
-	_, err := res.conn.Write(res.appendChunk(header, p))
+	_, err := res.conn.Write(res.appendChunk(res.header, p))
+	res.header = nil
 	return err
 }
 
-// write writes p, which must not be empty.
-func (res *response) write(p []byte) error {
+func (res *connResponse) write(p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), maxChunk)
 		if err := res.writeChunk(p[:n]); err != nil {
@@ -79,7 +106,7 @@ func (res *response) write(p []byte) error {
 	return nil
 }
 
-func (res *response) writeChunk(p []byte) error {
+func (res *connResponse) writeChunk(p []byte) error {
 	if err := res.setDeadline(); err != nil {
 		return err
 	}
@@ -94,7 +121,7 @@ func (res *response) writeChunk(p []byte) error {
 }
 
 // setDeadline gives the write to come its time.
-func (res *response) setDeadline() error {
+func (res *connResponse) setDeadline() error {
 	res.written = time.Now()
 	if res.deadline.Sub(res.written) >= writeTimeout/2 {
 		return nil
@@ -111,7 +138,7 @@ var chunks = sync.Pool{New: func() any {
 	return &b
 }}
 
-func (res *response) appendChunk(dst, p []byte) []byte {
+func (res *connResponse) appendChunk(dst, p []byte) []byte {
 	if !res.chunked {
 		return append(dst, p...)
 	}
@@ -120,7 +147,7 @@ func (res *response) appendChunk(dst, p []byte) []byte {
 }
 
 // writeParts writes a chunk without copying p, which many clients may share.
-func (res *response) writeParts(p []byte) error {
+func (res *connResponse) writeParts(p []byte) error {
 	if !res.chunked {
 		_, err := res.conn.Write(p)
 		return err
@@ -135,8 +162,7 @@ var (
 	lastChunk = []byte("0\r\n\r\n")
 )
 
-// end completes the response.
-func (res *response) end() {
+func (res *connResponse) end() {
 	defer res.conn.Close()
 	if res.chunked {
 		if _, err := res.conn.Write(lastChunk); err != nil {
@@ -150,9 +176,7 @@ func (res *response) end() {
 	_, _ = io.Copy(io.Discard, res.conn) // until the client closes too, or the deadline
 }
 
-// cut breaks the response off. It may be called while a write is under way, which
-// then fails.
-func (res *response) cut() {
+func (res *connResponse) cut() {
 	if tcp, ok := res.conn.(*net.TCPConn); ok && !res.chunked {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
 	}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"cmp"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -88,35 +87,56 @@ func setEventsHeader(h http.Header, contentType string) {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
-// follow takes the connection over, writes what the response begins with, and
-// leaves the rest to a goroutine of its own, whose stack is thus the smallest.
+// follow serves the source until the response is complete or has to be cut.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
 	setEventsHeader(w.Header(), eventStream)
-	res, header, err := takeOver(w, r)
+	c := &client{source: src, stream: name, addr: r.RemoteAddr}
+	if r.ProtoMajor > 1 {
+		c.res = newStreamResponse(w, r)
+		if !s.start(c) || !s.serve(c) {
+			panic(http.ErrAbortHandler)
+		}
+		return
+	}
+	res, err := takeOver(w, r)
 	if err != nil {
 		src.Close()
 		s.fail(w, r, err)
 		return
 	}
-	c := &client{res: res, source: src, stream: name, addr: r.RemoteAddr}
+	c.res = res
+	if s.start(c) {
+		go s.serve(c) // on a stack of its own, which is thus the smallest
+	}
+}
+
+// A client is one subscription.
+type client struct {
+	res          response
+	source       source
+	stream, addr string
+}
+
+// start registers the client and writes what its response begins with. It reports
+// whether the client is to be served.
+func (s *Server) start(c *client) bool {
 	retry := s.config.Retry
 	registered := s.register(c)
 	if !registered {
 		retry *= 4
 	}
-	if err := res.begin(header, c.begin(retry)); err != nil || !registered {
-		s.leave(c, false, cmp.Or(err, errDraining))
-		return
+	// Clients that are cut together must not return together.
+	p := sse.AppendRetry(nil, retry+rand.N(retry))
+	err := c.res.begin(append(p, c.source.Begin()...))
+	if !registered {
+		err = errDraining
 	}
-	s.config.Log.Debug().Str("stream", name).Str("addr", c.addr).Msg("subscribed")
-	go s.serve(c)
-}
-
-// A client is one subscription.
-type client struct {
-	res          *response
-	source       source
-	stream, addr string
+	if err != nil {
+		s.leave(c, false, err)
+		return false
+	}
+	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Msg("subscribed")
+	return true
 }
 
 // register makes the client known to Drain, unless the server drains already.
@@ -148,16 +168,12 @@ func (s *Server) leave(c *client, ended bool, reason error) {
 	}
 }
 
-// begin returns what a response begins with. The reconnection time is between the
-// base and twice that, so that clients cut together do not return together.
-func (c *client) begin(retry time.Duration) []byte {
-	return append(sse.AppendRetry(nil, retry+rand.N(retry)), c.source.Begin()...)
-}
-
-// serve runs a registered subscription to its end.
-func (s *Server) serve(c *client) {
+// serve runs a registered subscription to its end. It reports whether its response
+// is complete.
+func (s *Server) serve(c *client) bool {
 	ended, err := s.run(c)
 	s.leave(c, ended, err)
+	return ended
 }
 
 // run writes all that the source gives, until the response is complete or has to be
@@ -182,7 +198,7 @@ func (s *Server) run(c *client) (ended bool, _ error) {
 		select {
 		case <-changed:
 		case <-heartbeat.C:
-			idle := time.Since(c.res.written)
+			idle := time.Since(c.res.lastWrite())
 			if idle >= s.config.Heartbeat {
 				if err := c.idle(); err != nil {
 					return false, err
@@ -190,6 +206,8 @@ func (s *Server) run(c *client) (ended bool, _ error) {
 				idle = 0
 			}
 			heartbeat.Reset(s.config.Heartbeat - idle)
+		case <-c.res.gone():
+			return false, errGone
 		case <-s.ctx.Done():
 			return false, errDraining
 		}

@@ -255,6 +255,9 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          stdlog.New(debugWriter{log}, "", 0),
 	}
+	h.Protocols = new(http.Protocols)
+	h.Protocols.SetHTTP1(true)
+	h.Protocols.SetUnencryptedHTTP2(true) // as proxies may speak it
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(listener) }()
 	var err error

@@ -1,0 +1,74 @@
+package web
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A streamResponse is a response on one of the streams of a connection that
+// net/http keeps, as HTTP/2 has them. It ends with END_STREAM when its handler
+// returns, and is cut by RST_STREAM when that panics with http.ErrAbortHandler.
+type streamResponse struct {
+	w          http.ResponseWriter
+	control    *http.ResponseController
+	clientGone <-chan struct{}
+	written    time.Time
+	timeout    *time.Timer // running during a write
+
+	mu   sync.Mutex // guards over
+	over bool       // ended or cut: w may be no longer there
+}
+
+func newStreamResponse(w http.ResponseWriter, r *http.Request) *streamResponse {
+	res := &streamResponse{w: w, control: http.NewResponseController(w), clientGone: r.Context().Done()}
+	res.timeout = time.AfterFunc(writeTimeout, res.cut)
+	res.timeout.Stop()
+	return res
+}
+
+func (res *streamResponse) begin(p []byte) error {
+	// The server's own timeout is for whole responses.
+	if err := res.control.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return res.write(p)
+}
+
+func (res *streamResponse) write(p []byte) error {
+	res.written = time.Now()
+	for len(p) > 0 {
+		n := min(len(p), maxChunk)
+		res.timeout.Reset(writeTimeout)
+		_, err := res.w.Write(p[:n])
+		if err == nil {
+			err = res.control.Flush()
+		}
+		res.timeout.Stop()
+		if err != nil {
+			return err
+		}
+		p = p[n:]
+	}
+	return nil
+}
+
+func (res *streamResponse) lastWrite() time.Time { return res.written }
+
+func (res *streamResponse) gone() <-chan struct{} { return res.clientGone }
+
+func (res *streamResponse) end() {
+	res.mu.Lock()
+	defer res.mu.Unlock()
+	res.over = true
+}
+
+func (res *streamResponse) cut() {
+	res.mu.Lock()
+	defer res.mu.Unlock()
+	if !res.over {
+		// A deadline that has passed ends a write that is under way.
+		_ = res.control.SetWriteDeadline(time.Unix(1, 0))
+	}
+	res.over = true
+}
