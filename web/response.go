@@ -12,11 +12,7 @@ import (
 	"time"
 )
 
-// Reasons of a cut.
-var (
-	errDraining = errors.New("the server is stopping")
-	errGone     = errors.New("the client is gone")
-)
+var errDraining = errors.New("the server is stopping")
 
 const (
 	// writeTimeout is how long a client may take none of what is written to it
@@ -32,14 +28,12 @@ const (
 // A response is a body of unknown length, whose end the client can tell from a cut.
 type response interface {
 	// begin writes the header and p.
-	begin(p []byte) error
+	begin(p []byte, now time.Time) error
 	// write writes p, which must not be empty.
-	write(p []byte) error
-	// lastWrite is the time of the last write.
-	lastWrite() time.Time
-	// gone is closed when the client is known to be gone. Where only a write would
-	// show that, it is nil.
-	gone() <-chan struct{}
+	write(p []byte, now time.Time) error
+	// watch makes wake get a value when the client may be gone, which a write tells,
+	// as far as that can be seen.
+	watch(wake chan<- struct{})
 	// end completes the response.
 	end()
 	// cut breaks the response off. It may be called while a write is under way,
@@ -54,17 +48,19 @@ type connResponse struct {
 	conn     net.Conn
 	chunked  bool
 	header   []byte    // to begin with
-	written  time.Time // of the last write
-	deadline time.Time // of the next write
+	deadline time.Time // of writes
+	watcher  *watcher
+	watched  int32 // the watcher's name for the connection
+	wake     chan<- struct{}
 }
 
 // takeOver takes the connection from net/http.
-func takeOver(w http.ResponseWriter, r *http.Request) (*connResponse, error) {
+func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connResponse, error) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("taking over a connection: %w", err)
 	}
-	res := &connResponse{conn: conn, chunked: r.ProtoAtLeast(1, 1)}
+	res := &connResponse{conn: conn, chunked: r.ProtoAtLeast(1, 1), watcher: watcher}
 	h := w.Header()
 	h.Set("Connection", "close")
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -82,12 +78,8 @@ func takeOver(w http.ResponseWriter, r *http.Request) (*connResponse, error) {
 	return res, nil
 }
 
-func (res *connResponse) lastWrite() time.Time { return res.written }
-
-func (res *connResponse) gone() <-chan struct{} { return nil }
-
-func (res *connResponse) begin(p []byte) error {
-	if err := res.setDeadline(); err != nil {
+func (res *connResponse) begin(p []byte, now time.Time) error {
+	if err := res.setDeadline(now); err != nil {
 		return err
 	}
 	_, err := res.conn.Write(res.appendChunk(res.header, p))
@@ -95,21 +87,32 @@ func (res *connResponse) begin(p []byte) error {
 	return err
 }
 
-func (res *connResponse) write(p []byte) error {
-	for len(p) > 0 {
+func (res *connResponse) write(p []byte, now time.Time) error {
+	for {
+		if err := res.setDeadline(now); err != nil {
+			return err
+		}
 		n := min(len(p), maxChunk)
 		if err := res.writeChunk(p[:n]); err != nil {
 			return err
 		}
-		p = p[n:]
+		if p = p[n:]; len(p) == 0 {
+			return nil
+		}
+		now = time.Now()
 	}
-	return nil
+}
+
+// setDeadline gives the write to come its time.
+func (res *connResponse) setDeadline(now time.Time) error {
+	if res.deadline.Sub(now) >= writeTimeout/2 {
+		return nil
+	}
+	res.deadline = now.Add(writeTimeout)
+	return res.conn.SetWriteDeadline(res.deadline)
 }
 
 func (res *connResponse) writeChunk(p []byte) error {
-	if err := res.setDeadline(); err != nil {
-		return err
-	}
 	if len(p) > maxCopied {
 		return res.writeParts(p)
 	}
@@ -120,14 +123,9 @@ func (res *connResponse) writeChunk(p []byte) error {
 	return err
 }
 
-// setDeadline gives the write to come its time.
-func (res *connResponse) setDeadline() error {
-	res.written = time.Now()
-	if res.deadline.Sub(res.written) >= writeTimeout/2 {
-		return nil
-	}
-	res.deadline = res.written.Add(writeTimeout)
-	return res.conn.SetWriteDeadline(res.deadline)
+func (res *connResponse) watch(wake chan<- struct{}) {
+	res.wake = wake
+	res.watched = res.watcher.watch(res.conn, wake)
 }
 
 // maxCopied is up to which size copying a chunk costs less than writing its parts.
@@ -163,6 +161,7 @@ var (
 )
 
 func (res *connResponse) end() {
+	defer res.watcher.forget(res.watched, res.wake)
 	defer res.conn.Close()
 	if res.chunked {
 		if _, err := res.conn.Write(lastChunk); err != nil {
@@ -181,4 +180,5 @@ func (res *connResponse) cut() {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
 	}
 	_ = res.conn.Close()
+	res.watcher.forget(res.watched, res.wake)
 }

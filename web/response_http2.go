@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -10,34 +11,35 @@ import (
 // net/http keeps, as HTTP/2 has them. It ends with END_STREAM when its handler
 // returns, and is cut by RST_STREAM when that panics with http.ErrAbortHandler.
 type streamResponse struct {
-	w          http.ResponseWriter
-	control    *http.ResponseController
-	clientGone <-chan struct{}
-	written    time.Time
-	timeout    *time.Timer // running during a write
+	w       http.ResponseWriter
+	control *http.ResponseController
+	ctx     context.Context // ends when the client is gone
+	timeout *time.Timer     // running during a write
 
 	mu   sync.Mutex // guards over
 	over bool       // ended or cut: w may be no longer there
 }
 
 func newStreamResponse(w http.ResponseWriter, r *http.Request) *streamResponse {
-	res := &streamResponse{w: w, control: http.NewResponseController(w), clientGone: r.Context().Done()}
+	res := &streamResponse{w: w, control: http.NewResponseController(w), ctx: r.Context()}
 	res.timeout = time.AfterFunc(writeTimeout, res.cut)
 	res.timeout.Stop()
 	return res
 }
 
-func (res *streamResponse) begin(p []byte) error {
+func (res *streamResponse) begin(p []byte, now time.Time) error {
 	// The server's own timeout is for whole responses.
 	if err := res.control.SetWriteDeadline(time.Time{}); err != nil {
 		return err
 	}
-	return res.write(p)
+	return res.write(p, now)
 }
 
-func (res *streamResponse) write(p []byte) error {
-	res.written = time.Now()
+func (res *streamResponse) write(p []byte, _ time.Time) error {
 	for len(p) > 0 {
+		if err := context.Cause(res.ctx); err != nil {
+			return err
+		}
 		n := min(len(p), maxChunk)
 		res.timeout.Reset(writeTimeout)
 		_, err := res.w.Write(p[:n])
@@ -53,9 +55,9 @@ func (res *streamResponse) write(p []byte) error {
 	return nil
 }
 
-func (res *streamResponse) lastWrite() time.Time { return res.written }
-
-func (res *streamResponse) gone() <-chan struct{} { return res.clientGone }
+func (res *streamResponse) watch(wake chan<- struct{}) {
+	context.AfterFunc(res.ctx, func() { poke(wake) })
+}
 
 func (res *streamResponse) end() {
 	res.mu.Lock()

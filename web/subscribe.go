@@ -2,9 +2,11 @@ package web
 
 import (
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"lastevent/store"
@@ -90,7 +92,7 @@ func setEventsHeader(h http.Header, contentType string) {
 // follow serves the source until the response is complete or has to be cut.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
 	setEventsHeader(w.Header(), eventStream)
-	c := &client{source: src, stream: name, addr: r.RemoteAddr}
+	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr}
 	if r.ProtoMajor > 1 {
 		c.res = newStreamResponse(w, r)
 		if !s.start(c) || !s.serve(c) {
@@ -98,7 +100,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 		}
 		return
 	}
-	res, err := takeOver(w, r)
+	res, err := takeOver(w, r, s.watcher)
 	if err != nil {
 		src.Close()
 		s.fail(w, r, err)
@@ -112,9 +114,17 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 
 // A client is one subscription.
 type client struct {
+	server       *Server
 	res          response
 	source       source
 	stream, addr string
+
+	// wake gets a value when something has to be written to see or to show that the
+	// connection is alive.
+	wake      chan struct{}
+	heartbeat *time.Timer
+	written   atomic.Int64 // when, since the server's start
+	over      atomic.Bool
 }
 
 // start registers the client and writes what its response begins with. It reports
@@ -127,7 +137,8 @@ func (s *Server) start(c *client) bool {
 	}
 	// Clients that are cut together must not return together.
 	p := sse.AppendRetry(nil, retry+rand.N(retry))
-	err := c.res.begin(append(p, c.source.Begin()...))
+	now := time.Now()
+	err := c.res.begin(append(p, c.source.Begin()...), now)
 	if !registered {
 		err = errDraining
 	}
@@ -135,8 +146,36 @@ func (s *Server) start(c *client) bool {
 		s.leave(c, false, err)
 		return false
 	}
+	c.wake = make(chan struct{}, 1)
+	c.res.watch(c.wake)
+	c.written.Store(int64(now.Sub(s.started)))
+	c.heartbeat = time.AfterFunc(math.MaxInt64, c.beat)
+	c.heartbeat.Reset(s.config.Heartbeat) // only now, as beat uses the field
 	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Msg("subscribed")
 	return true
+}
+
+// beat wakes the client if its connection was idle for a heartbeat. Writes do not
+// touch the timer, which is cheaper.
+func (c *client) beat() {
+	if c.over.Load() {
+		return
+	}
+	written := time.Duration(c.written.Load())
+	idle := time.Since(c.server.started) - written
+	rest := c.server.config.Heartbeat - idle
+	if rest <= 0 {
+		poke(c.wake)
+		rest = c.server.config.Heartbeat
+	}
+	c.heartbeat.Reset(rest)
+}
+
+func poke(wake chan<- struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default:
+	}
 }
 
 // register makes the client known to Drain, unless the server drains already.
@@ -153,6 +192,10 @@ func (s *Server) register(c *client) bool {
 
 // leave ends or cuts the client's response and gives it up.
 func (s *Server) leave(c *client, ended bool, reason error) {
+	c.over.Store(true)
+	if c.heartbeat != nil {
+		c.heartbeat.Stop()
+	}
 	if ended {
 		c.res.end()
 	} else {
@@ -179,8 +222,6 @@ func (s *Server) serve(c *client) bool {
 // run writes all that the source gives, until the response is complete or has to be
 // cut.
 func (s *Server) run(c *client) (ended bool, _ error) {
-	heartbeat := time.NewTimer(s.config.Heartbeat)
-	defer heartbeat.Stop()
 	for {
 		p, changed, err := c.source.Next()
 		switch {
@@ -190,35 +231,34 @@ func (s *Server) run(c *client) (ended bool, _ error) {
 			s.config.Log.Error().Err(err).Str("stream", c.stream).Msg("reading failed")
 			return false, err
 		case len(p) > 0:
-			if err := c.res.write(p); err != nil {
+			if err := c.write(p); err != nil {
 				return false, err
 			}
 			continue
 		}
 		select {
 		case <-changed:
-		case <-heartbeat.C:
-			idle := time.Since(c.res.lastWrite())
-			if idle >= s.config.Heartbeat {
-				if err := c.idle(); err != nil {
-					return false, err
-				}
-				idle = 0
+		case <-c.wake:
+			if err := c.writeIdle(); err != nil {
+				return false, err
 			}
-			heartbeat.Reset(s.config.Heartbeat - idle)
-		case <-c.res.gone():
-			return false, errGone
 		case <-s.ctx.Done():
 			return false, errDraining
 		}
 	}
 }
 
-// idle keeps an idle connection alive.
-func (c *client) idle() error {
+func (c *client) write(p []byte) error {
+	now := time.Now()
+	c.written.Store(int64(now.Sub(c.server.started)))
+	return c.res.write(p, now)
+}
+
+// writeIdle writes something, for want of events.
+func (c *client) writeIdle() error {
 	p := c.source.Idle()
 	if p == nil {
 		p = []byte(sse.Heartbeat)
 	}
-	return c.res.write(p)
+	return c.write(p)
 }

@@ -75,6 +75,9 @@ type Server struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	watcher *watcher
+	started time.Time
+
 	mu       sync.Mutex // guards clients, and draining together with them
 	clients  map[*client]struct{}
 	draining bool
@@ -86,7 +89,11 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, clients: map[*client]struct{}{}}
+	s := &Server{config: c, clients: map[*client]struct{}{}, started: time.Now()}
+	var err error
+	if s.watcher, err = newWatcher(); err != nil {
+		return nil, err
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.handler = s.guard(s.routes())
 	return s, nil
@@ -192,6 +199,7 @@ func (s *Server) Drain(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		s.watcher.close()
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -7,42 +7,39 @@ const $ = (id) => document.getElementById(id);
 const events = (n) => `${n.toLocaleString("en")} event${n === 1 ? "" : "s"}`;
 const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
-let source; // the EventSource; null while stopped
+let source = null; // the EventSource; null while stopped
 let state = "connecting"; // live, reconnecting, stopped
+let id = null; // of the last event or position
 let log = null; // whose numbers the IDs are
-let id = null; // the last event ID
 let last = 0; // of the latest position: events up to it are replayed
 let gap = null; // announced, its position still to come
 let time = ""; // data of the last event
+let idle = true; // no event since the latest position
 let heard = 0; // when the server was last heard, by performance.now()
 let silent = false;
-let idle = true; // no event since the latest position
+let unknown = false; // some gap was of unknown size
 const counts = { received: 0, replayed: 0, missed: 0, duplicates: 0 };
-let uncounted = false; // some gap was of unknown size
 const marks = []; // "live", "replayed", or the width of a gap in marks
 
-// Connection
-
 function connect() {
-  source?.close();
   source = new EventSource(id === null ? "/sse/time" : `/sse/time?lastEventId=${id}`);
   source.addEventListener("position", onPosition);
   source.addEventListener("time", onTime);
   source.addEventListener("gap", onGap);
-  source.addEventListener("end", onEnd);
+  source.addEventListener("end", (e) => stop(`The stream is closed for good, after ID ${JSON.parse(e.data).last}.`));
   source.onerror = onError;
   become(id === null ? "connecting" : "reconnecting");
 }
 
 function stop(words) {
-  source?.close();
+  source.close();
   source = null;
   become("stopped", words);
 }
 
 function onError() {
   if (source.readyState === EventSource.CLOSED) {
-    stop("The browser has given up: the server’s answer was not an event stream.");
+    stop("The browser has given up: the answer was an error, or the stream is closed for good.");
   } else if (state === "live") {
     become("reconnecting", `Cut after ID ${id}. The browser reconnects by itself.`);
   }
@@ -82,13 +79,12 @@ function onTime(e) {
   mark(id <= last ? "replayed" : "live");
 }
 
-// skipTo counts the events up to an ID as missed that nobody announced as a gap.
+// skipTo counts the events up to an ID as missed, though no gap announced them.
 function skipTo(to) {
-  const missed = to - id;
-  if (missed <= 0) return;
-  counts.missed += missed;
-  mark(width(missed));
-  note(`${events(missed)} missed after ID ${id}, and no gap said so. That is a fault.`, true);
+  if (to <= id) return;
+  counts.missed += to - id;
+  mark(width(to - id));
+  note(`${events(to - id)} missed after ID ${id}, and no gap said so. That is a fault.`, true);
   id = to;
 }
 
@@ -102,14 +98,10 @@ const REASONS = {
 
 function onGap(e) {
   gap = JSON.parse(e.data);
-  uncounted ||= gap.missed === null;
+  unknown ||= gap.missed === null;
   mark(width(gap.missed));
   const size = gap.missed === null ? "an unknown number of events" : events(gap.missed);
   note(`Gap after ID ${gap.lastEventId}: ${size}, ${REASONS[gap.reason] ?? gap.reason}.`, true);
-}
-
-function onEnd(e) {
-  stop(`The stream is closed for good. Its last ID is ${JSON.parse(e.data).last}.`);
 }
 
 function become(next, words) {
@@ -119,8 +111,6 @@ function become(next, words) {
   changed();
 }
 
-// Words
-
 function note(words, isGap = false) {
   const li = document.createElement("li");
   const at = document.createElement("time");
@@ -128,10 +118,10 @@ function note(words, isGap = false) {
   li.append(at, words);
   li.classList.toggle("gap", isGap);
   $("notes").prepend(li);
-  while ($("notes").children.length > 5) $("notes").lastChild.remove();
+  if ($("notes").children.length > 5) $("notes").lastChild.remove();
 }
 
-setInterval(() => {
+function look() {
   const was = silent;
   silent = state === "live" && performance.now() - heard > SILENCE;
   if (silent && !was) {
@@ -139,31 +129,22 @@ setInterval(() => {
       : "Nothing for 2 s: the network is down, or the server stands still.");
   }
   if (silent !== was) changed();
-  if (!document.querySelector(".line:hover, .line:focus-within")) curlLines(); // hold still while in use
-}, 1000);
-
-function curlLines() {
+  if (document.querySelector(".line:hover, .line:focus-within")) return; // hold still while in use
   $("curl-live").textContent = `curl -N ${location.origin}/sse/time`;
   $("curl-resume").textContent = `curl -N -H 'Last-Event-ID: ${id ?? 42}' ${location.origin}/sse/time`;
 }
 
 async function copy(button) {
   const code = $(button.dataset.copy);
-  let done = "Copied";
-  try {
-    await navigator.clipboard.writeText(code.textContent);
-  } catch { // not offered over plain HTTP, but on localhost
-    getSelection().selectAllChildren(code);
-    done = "Selected";
-  }
-  button.textContent = done;
+  const copied = await navigator.clipboard?.writeText(code.textContent).then(() => true, () => false);
+  if (!copied) getSelection().selectAllChildren(code); // no clipboard over plain HTTP, but on localhost
+  button.textContent = copied ? "Copied" : "Selected";
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
-// Painting: at most once a frame, and twice a second where motion is unwelcome
+let waiting = false; // for paint
 
-let waiting = false;
-
+// changed paints at most once a frame, and twice a second where motion is unwelcome.
 function changed() {
   if (waiting) return;
   waiting = true;
@@ -171,34 +152,29 @@ function changed() {
   else requestAnimationFrame(paint);
 }
 
-function set(el, text) {
-  if (el.textContent !== text) el.textContent = text;
-}
-
 function paint() {
   waiting = false;
-  set($("state"), silent ? "live, but silent" : state);
-  $("state").dataset.state = state;
+  $("state").textContent = silent ? "live, but silent" : state;
+  $("state").dataset.state = silent ? "silent" : state;
   $("clock").classList.toggle("stale", state !== "live" || silent);
-  const parts = /^([\d-]+)T([\d:]+)\.?(\d*)(.*)$/.exec(time);
-  if (parts) {
-    const [, date, hms, fraction, zone] = parts;
-    const nine = fraction.padEnd(9, "0");
-    set($("date"), `The server’s time, ${date}, ${zone === "Z" ? "UTC" : zone}`);
-    set($("hms"), hms);
-    set($("ms"), `.${nine.slice(0, 3)}`);
-    set($("ns"), nine.slice(3));
+  const [, date, hms, fraction, zone] = /^([\d-]+)T([\d:]+)\.?(\d*)(.*)$/.exec(time) ?? [];
+  if (date) {
+    $("date").textContent = `The server’s time, ${date}, ${zone === "Z" ? "UTC" : zone}`;
+    $("hms").textContent = hms;
+    $("ms").textContent = `.${fraction.padEnd(9, "0").slice(0, 3)}`;
+    $("ns").textContent = fraction.padEnd(9, "0").slice(3);
   }
-  set($("id"), `${id ?? "–"}`);
+  $("id").textContent = id ?? "–";
   for (const [name, n] of Object.entries(counts)) {
-    set($(name), (name === "missed" && uncounted ? "≥ " : "") + n.toLocaleString("en"));
-    $(name).parentElement.classList.toggle("some", n > 0 || (name === "missed" && uncounted));
+    const atLeast = name === "missed" && unknown;
+    $(name).textContent = (atLeast ? "≥ " : "") + n.toLocaleString("en");
+    $(name).parentElement.classList.toggle("some", n > 0 || atLeast);
   }
   $("duplicates").parentElement.hidden = counts.duplicates === 0;
   $("disconnect").setAttribute("aria-disabled", state === "stopped");
   $("reconnect").setAttribute("aria-disabled", state !== "stopped");
-  set($("reconnect"), state === "stopped" && id !== null ? `Reconnect after ID ${id}` : "Reconnect");
-  strip();
+  $("reconnect").textContent = state === "stopped" && id !== null ? `Reconnect after ID ${id}` : "Reconnect";
+  strip($("strip"));
 }
 
 function mark(what) {
@@ -208,37 +184,36 @@ function mark(what) {
 
 const width = (missed) => Math.min(16, Math.max(3, missed ?? 8));
 
-function strip() {
-  const canvas = $("strip");
+function strip(canvas) {
   const { clientWidth: w, clientHeight: h } = canvas;
   canvas.width = w * devicePixelRatio;
   canvas.height = h * devicePixelRatio;
   const c = canvas.getContext("2d");
   c.scale(devicePixelRatio, devicePixelRatio);
+  c.setLineDash([3, 3]);
   const style = getComputedStyle(canvas);
-  const colour = (name) => style.getPropertyValue(`--${name}`);
   const step = Math.max(3, w / MARKS);
   let x = w;
   for (let i = marks.length - 1; i >= 0 && x > 0; i--) {
     const what = marks[i];
     if (typeof what === "number") {
       x -= what * step;
-      c.strokeStyle = colour("gap");
-      c.setLineDash([3, 3]);
+      c.strokeStyle = style.getPropertyValue("--gap");
       c.strokeRect(x + 1.5, 0.5, what * step - 4, h - 1);
     } else {
       x -= step;
       const high = what === "live" ? h : h * 0.6;
-      c.fillStyle = colour(what);
+      c.fillStyle = style.getPropertyValue(`--${what}`);
       c.fillRect(x, h - high, step * 0.45, high);
     }
   }
 }
 
-$("disconnect").onclick = () => source && stop(`Disconnected after ID ${id}.`);
+$("disconnect").onclick = () => source && stop(`Disconnected after ID ${id ?? "none"}.`);
 $("reconnect").onclick = () => source || connect();
 for (const button of document.querySelectorAll("[data-copy]")) button.onclick = () => copy(button);
 new ResizeObserver(changed).observe($("strip"));
 matchMedia("(prefers-color-scheme: dark)").onchange = changed;
-curlLines();
+setInterval(look, 1000);
+look();
 connect();

@@ -64,9 +64,11 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
-		w := serve(method, "/")
-		if allow := w.Header().Get("Allow"); w.Code != http.StatusMethodNotAllowed || allow != "GET, HEAD" {
-			t.Errorf("%s /: %d, Allow %q", method, w.Code, allow)
+		for _, path := range []string{"/", "/page.css", "/page.js"} {
+			w := serve(method, path)
+			if allow := w.Header().Get("Allow"); w.Code != http.StatusMethodNotAllowed || allow != "GET, HEAD" {
+				t.Errorf("%s %s: %d, Allow %q", method, path, w.Code, allow)
+			}
 		}
 	}
 }

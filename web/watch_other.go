@@ -1,0 +1,16 @@
+//go:build !linux
+
+package web
+
+import "net"
+
+// A watcher sees nothing here: that a client is gone shows when it is written to.
+type watcher struct{}
+
+func newWatcher() (*watcher, error) { return &watcher{}, nil }
+
+func (*watcher) watch(net.Conn, chan<- struct{}) int32 { return 0 }
+
+func (*watcher) forget(int32, chan<- struct{}) {}
+
+func (*watcher) close() {}
