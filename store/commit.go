@@ -290,12 +290,11 @@ func (c *commit) log(name string) (*logCommit, error) {
 	if l := c.logs[name]; l != nil {
 		return l, nil
 	}
-	stored := c.states.Get([]byte(name))
-	s, err := decodeState(name, stored)
+	s, stored, err := loadState(c.states, c.events, name)
 	if err != nil {
 		return nil, err
 	}
-	l := &logCommit{state: s, exists: stored != nil, blocks: blockWriter{name: name}}
+	l := &logCommit{state: s, exists: stored, blocks: blockWriter{name: name}}
 	l.blocks.put = func(key, value []byte) { c.put(c.events, key, value) }
 	c.logs[name], c.before[name] = l, s
 	return l, nil

@@ -97,12 +97,13 @@ func nanos(t time.Time) int64 {
 
 // bounds returns the log's bounds, and a cursor over its blocks.
 func (l *Log) bounds(tx *bolt.Tx) (*bolt.Cursor, Bounds, error) {
-	s, err := decodeState(l.name, tx.Bucket(stateBucket).Get([]byte(l.name)))
+	events := tx.Bucket(eventsBucket)
+	s, _, err := loadState(tx.Bucket(stateBucket), events, l.name)
 	if err != nil {
 		return nil, Bounds{}, err
 	}
 	s = l.db.synced(l.name, s)
-	cur := tx.Bucket(eventsBucket).Cursor()
+	cur := events.Cursor()
 	if now := l.db.now(); !s.empty() && l.db.retention.expired(s.firstTime, now) {
 		s.first, s.firstTime = l.since(cur, s.first, s.last, now.Add(-l.db.retention.Age).UnixNano()+1)
 	}

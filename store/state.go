@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 )
 
 // state is what is stored of a log beside its blocks, under the stream's name:
@@ -50,14 +53,28 @@ func (s state) encode(name string) []byte {
 	return b
 }
 
-// decodeState reads the state stored for the stream; nil is that of a log never
-// written.
-func decodeState(name string, b []byte) (state, error) {
+// loadState reads the state stored for the stream. One without blocks and without a
+// state was never written.
+func loadState(states, events *bolt.Bucket, name string) (s state, stored bool, err error) {
+	b := states.Get([]byte(name))
 	if b == nil {
-		return newState(), nil
+		prefix := blockKey(nil, name, 0)[:len(name)+1]
+		if k, _ := events.Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
+			return state{}, false, errState(name)
+		}
+		return newState(), false, nil
 	}
+	s, err = decodeState(name, b)
+	return s, true, err
+}
+
+func errState(name string) error {
+	return fmt.Errorf("%w: the state of stream %q, which holds its last sequence", ErrDamaged, name)
+}
+
+func decodeState(name string, b []byte) (state, error) {
 	if len(b) != stateSize || binary.BigEndian.Uint32(b) != crcOf([]byte(name), b) {
-		return state{}, fmt.Errorf("%w: the state of stream %q, which holds its last sequence", ErrDamaged, name)
+		return state{}, errState(name)
 	}
 	u := func(i int) uint64 { return binary.BigEndian.Uint64(b[5+8*i:]) }
 	return state{
