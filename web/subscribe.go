@@ -130,6 +130,8 @@ type client struct {
 // start registers the client and writes what its response begins with. It reports
 // whether the client is to be served.
 func (s *Server) start(c *client) bool {
+	c.wake = make(chan struct{}, 1)
+	c.res.watch(c.wake)
 	retry := s.config.Retry
 	registered := s.register(c)
 	if !registered {
@@ -146,8 +148,6 @@ func (s *Server) start(c *client) bool {
 		s.leave(c, false, err)
 		return false
 	}
-	c.wake = make(chan struct{}, 1)
-	c.res.watch(c.wake)
 	c.written.Store(int64(now.Sub(s.started)))
 	c.heartbeat = time.AfterFunc(math.MaxInt64, c.beat)
 	c.heartbeat.Reset(s.config.Heartbeat) // only now, as beat uses the field
