@@ -1,0 +1,81 @@
+//go:build unix
+
+package servetest
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"time"
+)
+
+// A Producer publishes each event again and again until it is acknowledged, and
+// now and then it hangs up before it has read the answer.
+type Producer struct {
+	Server *Server
+	Stream string
+	Seen   *Ledger
+	Rand   *rand.Rand
+
+	Failed   int // tries
+	Lost     int // publishes of which it left a 201 unread
+	Replayed int // publishes that were stored by an earlier try
+}
+
+// Publish publishes the events, several of them as a batch, under the key. Without
+// an error they are acknowledged, and in Seen.
+func (p *Producer) Publish(key string, events ...Event) error {
+	path, body, typ := "/sse/"+p.Stream, Lines(events...), "application/x-ndjson"
+	if len(events) == 1 {
+		path, body, typ = path+"?event="+url.QueryEscape(events[0].Type), events[0].Data, "text/plain"
+	}
+	header := []string{"Content-Type", typ, "Idempotency-Key", key}
+	lost := false
+	for {
+		if p.Rand.IntN(4) == 0 && p.hangUp(path, body, header) && !lost {
+			lost = true
+			p.Lost++
+		}
+		r, err := p.Server.Post(path, body, header...)
+		switch {
+		case err == nil && r.Count != uint64(len(events)):
+			return broken("the receipt of %d events counts %d", len(events), r.Count)
+		case err == nil:
+			if r.Replayed {
+				p.Replayed++
+			}
+			return p.Seen.Acknowledge(r.ID, events...)
+		case errors.Is(err, ErrBroken):
+			return err
+		}
+		p.Failed++
+		if err := pause(p.Server.Ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// hangUp sends a request, and leaves at once or when the answer begins. It reports
+// whether that was a 201.
+func (p *Producer) hangUp(path, body string, header []string) (acknowledged bool) {
+	ctx, cancel := context.WithCancel(p.Server.Ctx)
+	defer cancel()
+	if p.Rand.IntN(2) == 0 {
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+			WroteRequest: func(httptrace.WroteRequestInfo) { cancel() },
+		})
+	}
+	req, err := p.Server.Request(ctx, "POST", path, body, header...)
+	if err != nil {
+		return false
+	}
+	res, err := p.Server.HTTP.Do(req)
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusCreated
+}
