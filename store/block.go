@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"iter"
+	"math"
 	"time"
 )
 
@@ -107,7 +108,7 @@ func parseBlock(key, value []byte) (block, error) {
 	}
 	last := binary.BigEndian.Uint64(key[len(key)-8:])
 	count := uint64(binary.BigEndian.Uint16(value[20:]))
-	if count == 0 || count > last {
+	if count == 0 || count > last || last == math.MaxUint64 {
 		return block{}, errNotBlock
 	}
 	return block{

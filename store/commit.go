@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -91,25 +93,24 @@ func (q *queue) take() (requests []*request, open bool) {
 // says, all with nothing stored, or ErrUnknown. Closing a closed log is no error.
 // Once an append is queued, which is at once, ctx no longer ends it.
 func (l *Log) Append(ctx context.Context, b Batch) (Receipt, error) {
-	if err := ctx.Err(); err != nil {
-		return Receipt{}, err
-	}
-	r := &request{name: l.name, batch: b, done: make(chan struct{})}
-	if !l.db.queue.add(r) {
-		return Receipt{}, ErrStopped
-	}
-	<-r.done
-	return r.receipt, r.err
+	r := &request{name: l.name, batch: b}
+	err := l.db.submit(ctx, r)
+	return r.receipt, err
 }
 
 // Delete removes the log's events. Its sequence and its being closed stay. A log
 // never written is left so. The errors are those of Append.
 func (l *Log) Delete(ctx context.Context) error {
+	return l.db.submit(ctx, &request{name: l.name, delete: true})
+}
+
+// submit hands the request to the committer and waits for its answer.
+func (db *DB) submit(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &request{name: l.name, delete: true, done: make(chan struct{})}
-	if !l.db.queue.add(r) {
+	r.done = make(chan struct{})
+	if !db.queue.add(r) {
 		return ErrStopped
 	}
 	<-r.done
@@ -129,6 +130,13 @@ func (db *DB) run() {
 		db.commitAll(requests)
 		// What a sweep cannot do now the next append to the log or the next tick does.
 		_ = db.sweep()
+		select {
+		case <-tick.C: // even while there is always something to append
+			_ = db.findSweeps()
+			db.probe()
+			continue
+		default:
+		}
 		if len(requests) > 0 || len(db.sweeps) > 0 {
 			continue
 		}
@@ -177,8 +185,9 @@ func (db *DB) commitAll(requests []*request) {
 // it is synced. After an error that wraps ErrUnknown nothing is written any more.
 func (db *DB) commit(fn func(*commit) error) (err error) {
 	if failure := db.failure.Load(); failure != nil {
-		return fmt.Errorf("%w: %w", ErrStopped, *failure)
+		return *failure
 	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // as in view
 	defer func() {
 		if p := recover(); p != nil {
 			db.broken = true
@@ -214,14 +223,19 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 // commitFailed tells a full disk, after which all is as before, from a failure
 // that leaves open what is on the disk.
 func (db *DB) commitFailed(id int, err error) error {
-	noSpace := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		errors.Is(err, bolterrors.ErrMaxSizeReached)
-	if !noSpace || db.visible(id) {
+	if !isNoSpace(err) || db.visible(id) {
 		return db.fail(err)
 	}
 	db.inFlight.Store(nil)
 	db.full.Store(true)
 	return fmt.Errorf("%w: %w", ErrNoSpace, err)
+}
+
+// isNoSpace also looks at the words: bbolt does not wrap the error of growing a file.
+func isNoSpace(err error) bool {
+	return errors.Is(err, bolterrors.ErrMaxSizeReached) ||
+		strings.Contains(err.Error(), syscall.ENOSPC.Error()) ||
+		strings.Contains(err.Error(), syscall.EDQUOT.Error())
 }
 
 // visible reports whether the transaction's meta page was written.
@@ -238,7 +252,7 @@ func (db *DB) visible(id int) bool {
 // failed transaction may have left in the file.
 func (db *DB) fail(err error) error {
 	err = fmt.Errorf("%s: %w: %w", db.path, ErrUnknown, err)
-	stopped := fmt.Errorf("%w: %w", ErrStopped, err)
+	stopped := fmt.Errorf("%w: %v", ErrStopped, err)
 	if db.failure.CompareAndSwap(nil, &stopped) {
 		close(db.failed)
 	}
@@ -309,17 +323,17 @@ func (c *commit) put(b *bolt.Bucket, key, value []byte) {
 
 // append does what Append promises, but for making it durable.
 func (c *commit) append(name string, b Batch) (Receipt, error) {
+	l, err := c.log(name)
+	if err != nil {
+		return Receipt{}, err
+	}
 	if b.Key != "" {
-		r, used, err := getKey(c.keys, name, b.Key, b.Digest)
+		r, used, err := getKey(c.keys, name, b.Key, b.Digest, l.state.first)
 		if used || err != nil {
 			return r, err
 		}
 	}
-	l, err := c.log(name)
-	if err == nil {
-		err = c.refuse(l, b)
-	}
-	if err != nil {
+	if err := c.refuse(l, b); err != nil {
 		return Receipt{}, err
 	}
 	closes := b.Close && !l.state.closed

@@ -21,7 +21,7 @@ func (c *commit) evict(name string, s *state) {
 	if !exceeds() {
 		return
 	}
-	for b := range blocks(c.events.Cursor(), name, s.first) {
+	for b := range blocks(c.events.Cursor(), name, s.first, s.last) {
 		for e, total := range b.events() {
 			if e.Seq <= s.first {
 				continue
@@ -52,7 +52,7 @@ func (c *commit) removeEvicted(name string, s *state) error {
 				return nil
 			}
 			if bucket == c.order {
-				if err := c.keys.Delete(keyOf(name, k)); err != nil {
+				if err := c.removeKey(name, k); err != nil {
 					return err
 				}
 			}

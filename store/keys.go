@@ -37,8 +37,9 @@ func keyOf(name string, order []byte) []byte {
 	return append(append([]byte(name), 0), order[len(order)-keyHash:]...)
 }
 
-// getKey returns the receipt of the append that the key was used for, if it was.
-func getKey(keys *bolt.Bucket, name, key string, digest [32]byte) (r Receipt, used bool, err error) {
+// getKey returns the receipt of the append that the key was used for, if it was and
+// its last event is retained.
+func getKey(keys *bolt.Bucket, name, key string, digest [32]byte, first uint64) (r Receipt, used bool, err error) {
 	k := recordKey(name, key)
 	v := keys.Get(k)
 	if v == nil {
@@ -47,14 +48,18 @@ func getKey(keys *bolt.Bucket, name, key string, digest [32]byte) (r Receipt, us
 	if len(v) != keyRecord || binary.BigEndian.Uint32(v) != crcOf(k, v) {
 		return Receipt{}, false, fmt.Errorf("%w: an idempotency key of stream %q", ErrDamaged, name)
 	}
-	if !bytes.Equal(v[4:36], digest[:]) {
-		return Receipt{}, false, ErrKeyReused
-	}
-	return Receipt{
+	r = Receipt{
 		Last:     binary.BigEndian.Uint64(v[36:]),
 		Count:    int(binary.BigEndian.Uint64(v[44:])),
 		Replayed: true,
-	}, true, nil
+	}
+	switch {
+	case r.Count > 0 && r.Last < first:
+		return Receipt{}, false, nil // evicted, and not yet removed
+	case !bytes.Equal(v[4:36], digest[:]):
+		return Receipt{}, false, ErrKeyReused
+	}
+	return r, true, nil
 }
 
 // putKey stores the receipt under the key. That of an append without events, which
@@ -73,16 +78,28 @@ func (c *commit) putKey(name, key string, digest [32]byte, r Receipt) {
 	c.put(c.order, append(blockKey(nil, name, evictedWith), k[len(k)-keyHash:]...), nil)
 }
 
+// removeKey removes the receipt that an entry of the order finds, unless the key was
+// used again since.
+func (c *commit) removeKey(name string, order []byte) error {
+	k := keyOf(name, order)
+	v := c.keys.Get(k)
+	if len(v) == keyRecord && !bytes.Equal(v[36:44], order[len(order)-keyHash-8:len(order)-keyHash]) {
+		return nil
+	}
+	return c.keys.Delete(k)
+}
+
 // Used returns the receipt of the append that the key was used for, or the error
 // ErrKeyReused if that was another. It reports whether it was used.
 func (l *Log) Used(_ context.Context, key string, digest [32]byte) (r Receipt, used bool, err error) {
 	err = l.db.view(func(tx *bolt.Tx) error {
-		if _, b, err := l.bounds(tx); err == nil {
-			r, used, err = getKey(tx.Bucket(keysBucket), l.name, key, digest)
-			if r.Last > b.Last { // not yet known to be synced
-				used = false
-			}
+		_, b, err := l.bounds(tx)
+		if err != nil {
 			return err
+		}
+		r, used, err = getKey(tx.Bucket(keysBucket), l.name, key, digest, b.First)
+		if r.Last > b.Last || r.Count == 0 && !b.Closed { // not yet known to be synced
+			r, used = Receipt{}, false
 		}
 		return err
 	})

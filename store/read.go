@@ -44,7 +44,7 @@ func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (b B
 		next := start
 		corruptTo := b.Last
 	read:
-		for block := range blocks(cur, l.name, next) {
+		for block := range blocks(cur, l.name, next, b.Last) {
 			if block.first > next {
 				corruptTo = min(block.first-1, b.Last)
 				break
@@ -74,10 +74,9 @@ func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (b B
 // newest retained event before t, else First - 1.
 func (l *Log) Before(_ context.Context, t time.Time) (after uint64, err error) {
 	err = l.db.view(func(tx *bolt.Tx) error {
-		cur, b, err := l.bounds(tx)
+		cur, s, err := l.state(tx)
 		if err == nil {
-			after, _ = l.since(cur, b.First, b.Last, nanos(t))
-			after--
+			after = l.since(cur, s, nanos(t)).seq - 1
 		}
 		return err
 	})
@@ -97,17 +96,25 @@ func nanos(t time.Time) int64 {
 
 // bounds returns the log's bounds, and a cursor over its blocks.
 func (l *Log) bounds(tx *bolt.Tx) (*bolt.Cursor, Bounds, error) {
+	cur, s, err := l.state(tx)
+	return cur, l.db.boundsOf(s), err
+}
+
+// state returns the log's state, of what is synced and not expired, and a cursor
+// over its blocks.
+func (l *Log) state(tx *bolt.Tx) (*bolt.Cursor, state, error) {
 	events := tx.Bucket(eventsBucket)
 	s, _, err := loadState(tx.Bucket(stateBucket), events, l.name)
 	if err != nil {
-		return nil, Bounds{}, err
+		return nil, newState(), err
 	}
 	s = l.db.synced(l.name, s)
 	cur := events.Cursor()
 	if now := l.db.now(); !s.empty() && l.db.retention.expired(s.firstTime, now) {
-		s.first, s.firstTime = l.since(cur, s.first, s.last, now.Add(-l.db.retention.Age).UnixNano()+1)
+		e := l.since(cur, s, now.Add(-l.db.retention.Age).UnixNano()+1)
+		s.first, s.firstTime, s.evicted = e.seq, e.time, e.total
 	}
-	return cur, l.db.boundsOf(s), nil
+	return cur, s, nil
 }
 
 // synced returns a state that a read transaction sees without what is not yet known
@@ -124,42 +131,55 @@ func (db *DB) synced(name string, s state) state {
 	return s
 }
 
-// since returns the sequence and the time of the oldest event from first to last
-// that is not older than at, or last + 1.
-func (l *Log) since(cur *bolt.Cursor, first, last uint64, at int64) (uint64, int64) {
-	timeOf := func(seq uint64) (at int64, ok bool) {
-		for b := range blocks(cur, l.name, seq) {
-			for e := range b.events() {
+// An edge is an event with the bytes of all events of the log before it.
+type edge struct {
+	seq   uint64
+	time  int64
+	total uint64
+}
+
+// since returns the oldest event from first to last that is not older than at, or
+// what would come after last.
+func (l *Log) since(cur *bolt.Cursor, s state, at int64) edge {
+	end := edge{seq: s.last + 1, total: s.total}
+	find := func(seq uint64) edge {
+		for b := range blocks(cur, l.name, seq, s.last) {
+			for e, total := range b.events() {
 				if e.Seq >= seq {
-					return e.Time.UnixNano(), true
+					return edge{e.Seq, e.Time.UnixNano(), total}
 				}
 			}
 		}
-		return 0, false
+		return end
 	}
-	n := sort.Search(int(last-first+1), func(i int) bool {
-		t, ok := timeOf(first + uint64(i))
-		return !ok || t >= at
+	n := sort.Search(int(s.last-s.first+1), func(i int) bool {
+		e := find(s.first + uint64(i))
+		return e == end || e.time >= at
 	})
-	seq := first + uint64(n)
-	t, _ := timeOf(seq)
-	return seq, t
+	return find(s.first + uint64(n))
 }
 
-// blocks yields the log's whole blocks in order, from the one that holds seq on.
-func blocks(cur *bolt.Cursor, name string, seq uint64) iter.Seq[block] {
+// maxForeign is how many keys that are not whole blocks of a log are looked past in
+// a row to find its next one: about as many as a damaged page may hold.
+const maxForeign = 256
+
+// blocks yields the log's whole blocks in order, from the one that holds seq on to
+// the one that holds last. Where the key of one is damaged, it may stand anywhere.
+func blocks(cur *bolt.Cursor, name string, seq, last uint64) iter.Seq[block] {
 	return func(yield func(block) bool) {
 		key := blockKey(nil, name, seq)
 		prefix := key[:len(name)+1]
-		for k, v := cur.Seek(key); bytes.HasPrefix(k, prefix); k, v = cur.Next() {
+		foreign := 0
+		for k, v := cur.Seek(key); k != nil && seq <= last && foreign < maxForeign; k, v = cur.Next() {
 			b, err := parseBlock(k, v)
-			if err != nil || b.last < seq {
+			if err != nil || !bytes.HasPrefix(k, prefix) || b.last < seq {
+				foreign++
 				continue
 			}
 			if !yield(b) {
 				return
 			}
-			seq = b.last + 1
+			seq, foreign = b.last+1, 0
 		}
 	}
 }

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func BenchmarkAppend(b *testing.B) {
+	for _, producers := range []int{1, 64, 1024} {
+		b.Run(fmt.Sprint("producers=", producers), func(b *testing.B) {
+			db := OpenForTest(b, tempFile(b), Options{Retention: Retention{Events: 100_000}})
+			var next atomic.Int64
+			var wg sync.WaitGroup
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range producers {
+				wg.Go(func() {
+					for next.Add(1) <= int64(b.N) {
+						batch := Batch{Events: []Event{{Type: "message", Data: make([]byte, 100)}}}
+						if _, err := db.Log("s").Append(context.Background(), batch); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+func BenchmarkRead(b *testing.B) {
+	const events = 100_000
+	db := OpenForTest(b, tempFile(b), Options{})
+	for range events / 1000 {
+		var batch Batch
+		for range 1000 {
+			batch.Events = append(batch.Events, Event{Type: "message", Data: make([]byte, 100)})
+		}
+		if _, err := db.Log("s").Append(b.Context(), batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+	n := 0
+	for b.Loop() {
+		_, err := db.Log("s").Read(b.Context(), 0, func(Event) bool {
+			n++
+			return true
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if n != b.N*events {
+		b.Errorf("%d events were read; want %d", n, b.N*events)
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+}
