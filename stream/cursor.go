@@ -43,13 +43,18 @@ type Cursor struct {
 
 	bounds  store.Bounds // at the start
 	gap     *Gap         // that it starts with
-	resumed bool         // it starts right after the client's ID
-	after   uint64       // its position
-	told    uint64       // the ID that the client holds
-	until   uint64       // where it ends
-	left    *uint64      // events until the limit is reached
-	ended   bool         // what the response ends with was given
-	buf     *[]byte
+	resumes bool         // it starts by the client's ID
+	start   uint64       // the position that it starts with
+
+	settling bool  // the start moves past what is evicted
+	firstErr error // of what the start was settled by
+
+	after uint64  // its position
+	told  uint64  // the ID that the client holds
+	until uint64  // where it ends
+	left  *uint64 // events until the limit is reached
+	ended bool    // what the response ends with was given
+	buf   *[]byte
 }
 
 // Subscribe returns a cursor. Close must be called when the client is gone. The
@@ -85,21 +90,20 @@ func (s *Set) Subscribe(ctx context.Context, name string, sub Subscription) (*Cu
 
 // seek sets the cursor's position, and where it ends.
 func (c *Cursor) seek(sub Subscription) (err error) {
-	if c.bounds, err = c.log.Bounds(c.ctx); err != nil {
+	if c.after, c.gap, c.bounds, err = sub.Start.seek(c.ctx, c.log); err != nil {
 		return err
 	}
-	c.after, c.gap, err = sub.Start.after(c.ctx, c.log, c.bounds)
-	c.told = c.after
-	c.resumed = sub.Start.LastEventID != nil && c.gap == nil
-	if err != nil || !sub.Once {
-		return err
+	c.start, c.told = c.after, c.after
+	c.resumes = sub.Start.LastEventID != nil
+	if !sub.Once {
+		return nil
 	}
 	c.until = max(c.after, c.bounds.Last)
-	if sub.Limit > 0 {
-		*c.left = math.MaxUint64
-		err = c.limitPage(sub.Limit)
+	if sub.Limit == 0 {
+		return nil
 	}
-	return err
+	*c.left = math.MaxUint64
+	return c.limitPage(sub.Limit)
 }
 
 // Bounds are those of the log when the subscription began.
@@ -107,17 +111,35 @@ func (c *Cursor) Bounds() store.Bounds { return c.bounds }
 
 // Finished reports whether the client had all of a closed log when it resumed.
 func (c *Cursor) Finished() bool {
-	return c.resumed && c.bounds.Closed && c.after == c.bounds.Last
+	return c.resumes && c.gap == nil && c.bounds.Closed && c.start == c.bounds.Last
 }
 
 // Begin returns what the response begins with: the position, after a gap where
-// there is one.
+// there is one, and the first events. It must be called once, before Next.
 func (c *Cursor) Begin() []byte {
+	first := c.settle()
 	var p []byte
 	if c.gap != nil {
 		p = c.format.Gap(p, *c.gap)
 	}
-	return c.format.Position(p, c.after, c.bounds)
+	return append(c.format.Position(p, c.start, c.bounds), first...)
+}
+
+// settle takes what comes first before the client is told its position, unless that
+// is its own: a start that it did not give by an ID has no gap, whatever is evicted
+// meanwhile.
+func (c *Cursor) settle() (first []byte) {
+	if c.resumes {
+		return nil
+	}
+	c.settling = true
+	for moved := true; moved; {
+		c.start = c.after
+		first, _, c.firstErr = c.step()
+		moved = len(first) == 0 && c.told > c.start
+	}
+	c.settling = false
+	return first
 }
 
 // Next returns what comes after the cursor's position and moves it on. It does not
@@ -129,12 +151,16 @@ func (c *Cursor) Begin() []byte {
 func (c *Cursor) Next() (p []byte, changed <-chan struct{}, err error) {
 	for {
 		c.release()
-		p, changed, err = c.step()
+		if err = c.firstErr; err == nil {
+			p, changed, err = c.step()
+		}
 		if len(p) > 0 || err != nil {
 			return p, changed, err
 		}
 		if c.mustTell() {
-			return c.position(nil, c.currentBounds()), nil, nil
+			if p = c.position(nil, c.currentBounds()); len(p) > 0 {
+				return p, nil, nil
+			}
 		}
 		if changed != nil {
 			return nil, changed, nil
@@ -243,6 +269,10 @@ func (c *Cursor) end(b *store.Bounds) (p []byte, err error) {
 
 // skip moves the cursor behind a gap, to go on with next.
 func (c *Cursor) skip(reason string, next uint64, b *store.Bounds) []byte {
+	if c.settling && reason == ReasonEvicted {
+		c.after, c.told, c.bounds = next-1, next-1, *b
+		return nil
+	}
 	g := gapAfter(reason, c.after, next, b.Last)
 	c.after = next - 1
 	return c.position(c.format.Gap(nil, g), b)

@@ -101,14 +101,14 @@ func SplitID(id string) []string {
 // valid until the next call.
 func (m *Merged) id(i int, seq uint64) []byte {
 	m.after[i] = seq
-	m.text = append(m.position(), '~')
+	m.text = append(m.position(m.after), '~')
 	m.text = strconv.AppendInt(m.text, int64(i), 10)
 	return m.text
 }
 
-func (m *Merged) position() []byte {
+func (m *Merged) position(after []uint64) []byte {
 	m.text = m.text[:0]
-	for i, after := range m.after {
+	for i, after := range after {
 		if i > 0 {
 			m.text = append(m.text, '.')
 		}
@@ -136,16 +136,19 @@ func (m *Merged) Finished() bool {
 	return true
 }
 
-// Begin returns what the response begins with: the gaps that there are, and the
-// position.
+// Begin returns what the response begins with: the gaps that there are, the position,
+// and the first events. It must be called once, before Next.
 func (m *Merged) Begin() []byte {
-	var p []byte
-	for _, c := range m.cursors {
+	var p, first []byte
+	starts := make([]uint64, len(m.cursors))
+	for i, c := range m.cursors {
+		first = append(first, c.settle()...)
+		starts[i], m.bounds[i] = c.start, c.bounds
 		if c.gap != nil {
 			p = c.format.Gap(p, *c.gap)
 		}
 	}
-	return m.appendPosition(p)
+	return append(m.appendPosition(p, starts), first...)
 }
 
 // Next is [Cursor.Next] for all streams in turn.
@@ -197,14 +200,14 @@ func (m *Merged) anyOf(all [MaxStreams]<-chan struct{}) <-chan struct{} {
 	return changed
 }
 
-// Idle is [Cursor.Idle] for all streams.
-func (m *Merged) Idle() []byte {
+// Idle is [Cursor.Idle] for all streams: the last position holds all.
+func (m *Merged) Idle() (p []byte) {
 	for _, c := range m.cursors {
-		if p := c.Idle(); p != nil {
-			return p
+		if position := c.Idle(); position != nil {
+			p = position
 		}
 	}
-	return nil
+	return p
 }
 
 // Close gives up the cursors.
@@ -215,7 +218,7 @@ func (m *Merged) Close() {
 	}
 }
 
-func (m *Merged) appendPosition(dst []byte) []byte {
+func (m *Merged) appendPosition(dst []byte, after []uint64) []byte {
 	type bounds struct {
 		Stream string `json:"stream"`
 		First  uint64 `json:"first"`
@@ -228,7 +231,7 @@ func (m *Merged) appendPosition(dst []byte) []byte {
 	for i, b := range m.bounds {
 		data.Streams = append(data.Streams, bounds{m.names[i], b.First, b.Last})
 	}
-	return sse.AppendEventText(dst, TypePosition, string(m.position()), mustJSON(data))
+	return sse.AppendEventText(dst, TypePosition, string(m.position(after)), mustJSON(data))
 }
 
 // A mergedFormat is the format of one of the streams.
@@ -243,7 +246,7 @@ func (f *mergedFormat) Event(dst []byte, e store.Event) []byte {
 
 func (f *mergedFormat) Position(dst []byte, after uint64, b store.Bounds) []byte {
 	f.m.after[f.i], f.m.bounds[f.i] = after, b
-	return f.m.appendPosition(dst)
+	return f.m.appendPosition(dst, f.m.after)
 }
 
 func (f *mergedFormat) Gap(dst []byte, g Gap) []byte {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"errors"
 
 	"lastevent/store"
@@ -8,7 +9,7 @@ import (
 
 // Span returns the position that the response begins after, and the one that it
 // ends with; the latter only of a subscription that is Once.
-func (c *Cursor) Span() (after, until uint64) { return c.after, c.until }
+func (c *Cursor) Span() (after, until uint64) { return c.start, c.until }
 
 // limitPage ends the response before the event that exceeds the limit, or with
 // until if there is none. What is filtered out in front of that event, the page
@@ -37,8 +38,8 @@ func (c *Cursor) limitPage(limit uint64) error {
 		switch {
 		case errors.As(err, &corrupt):
 			after = corrupt.Last
-		case err != nil:
-			return err
+		case err != nil || c.ctx.Err() != nil:
+			return cmp.Or(err, c.ctx.Err())
 		case after == from && b.First <= after+1:
 			return nil
 		}

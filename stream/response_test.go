@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -220,10 +221,34 @@ func TestFinished(t *testing.T) {
 	}
 }
 
+// A start that is not by an ID has no gap, even if events are evicted before they
+// are read.
+func TestStartWithoutAGap(t *testing.T) {
+	w := newWorld(t, store.Retention{Events: 10})
+	w.append("s", repeat(10, "x")...)
+	for _, start := range []stream.Start{earliest, {Newest: 7}, {Since: time.Unix(1, 0)}} {
+		c, err := w.set.Subscribe(t.Context(), "s", stream.Subscription{Start: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := w.db.Log("s").Bounds(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.append("s", repeat(8, "x")...)
+		r := &response{t: t, source: c, unread: c.Begin()}
+		got := r.receive()
+		if want := fmt.Sprintf("position #%d", b.Last-2); got[0] != want || len(got) != 11 {
+			t.Errorf("%+v: %q; want %s and 10 events", start, got, want)
+		}
+		c.Close()
+	}
+}
+
 func TestDeleteUnderClients(t *testing.T) {
 	w := newWorld(t, store.Retention{})
 	w.append("s", "a 1", "a 2")
-	behind, _ := w.subscribe("s", stream.Subscription{Start: earliest})
+	behind, _ := w.subscribe("s", stream.Subscription{Start: resume("0")})
 	live, _ := w.subscribe("s", stream.Subscription{})
 	w.delete("s")
 	w.append("s", "a 3")

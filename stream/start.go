@@ -39,8 +39,18 @@ func ParseID(s string) (uint64, bool) {
 	return id, err == nil
 }
 
-// after returns the position to begin after, behind the gap that there may be.
-func (s Start) after(ctx context.Context, log Log, b store.Bounds) (after uint64, gap *Gap, err error) {
+// seek returns the position to begin after, behind the gap that there may be, and the
+// log's bounds at that moment.
+func (s Start) seek(ctx context.Context, log Log) (after uint64, gap *Gap, b store.Bounds, err error) {
+	var before uint64
+	if !s.Since.IsZero() {
+		if before, err = log.Before(ctx, s.Since); err != nil {
+			return 0, nil, b, err
+		}
+	}
+	if b, err = log.Bounds(ctx); err != nil {
+		return 0, nil, b, err
+	}
 	oldest := b.First - 1
 	switch {
 	case s.LastEventID != nil:
@@ -50,11 +60,11 @@ func (s Start) after(ctx context.Context, log Log, b store.Bounds) (after uint64
 	case s.Newest > 0:
 		after = max(b.Last-min(b.Last, s.Newest), oldest)
 	case !s.Since.IsZero():
-		after, err = log.Before(ctx, s.Since)
+		after = max(before, oldest)
 	default:
 		after = b.Last
 	}
-	return after, gap, err
+	return after, gap, b, nil
 }
 
 // resume returns the position of the client's ID, or the one behind the gap that

@@ -102,19 +102,21 @@ func (r *Reader) Next() (Message, error) {
 // whether an LF follows. A line that the input ends without a line end is dropped:
 // it is part of an event that was cut off.
 func (r *Reader) scanLine(data []byte, atEOF bool) (advance int, line []byte, err error) {
-	if r.afterCR && len(data) > 0 {
-		r.afterCR = false
-		if data[0] == '\n' {
-			return 1, nil, nil
+	start := 0
+	if len(data) > 0 {
+		if r.afterCR && data[0] == '\n' {
+			start = 1
 		}
+		r.afterCR = false
 	}
-	end := bytes.IndexAny(data, "\r\n")
+	end := bytes.IndexAny(data[start:], "\r\n")
 	switch {
 	case end >= 0:
+		end += start
 		r.afterCR = data[end] == '\r'
-		return end + 1, data[:end], nil
+		return end + 1, data[start:end], nil
 	case atEOF:
 		return len(data), nil, nil
 	}
-	return 0, nil, nil
+	return start, nil, nil
 }
