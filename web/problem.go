@@ -73,7 +73,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	case errors.Is(err, store.ErrNoSpace):
 		p = problemDetails{Status: http.StatusInsufficientStorage, Detail: "no space is left for events; nothing was stored"}
-	case errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrStopped):
+	case errors.Is(err, store.ErrUnknown):
 		p.Detail, p.Outcome = "writing to the disk failed, so it is unknown whether the event is stored; the server stops", "unknown"
 	case errors.Is(err, store.ErrStopped):
 		p = problemDetails{Status: http.StatusServiceUnavailable, Detail: "the store takes no events now; nothing was stored"}

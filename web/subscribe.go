@@ -242,7 +242,7 @@ func (s *Server) run(c *client) (ended bool, _ error) {
 			if err := c.writeIdle(); err != nil {
 				return false, err
 			}
-		case <-s.ctx.Done():
+		case <-s.cut:
 			return false, errDraining
 		}
 	}

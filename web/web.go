@@ -74,6 +74,7 @@ type Server struct {
 	// ctx lasts as long as the server: subscriptions outlive their handlers.
 	ctx    context.Context
 	cancel context.CancelFunc
+	cut    chan struct{} // closed once all subscriptions are to be cut
 
 	watcher *watcher
 	started time.Time
@@ -89,7 +90,7 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, clients: map[*client]struct{}{}, started: time.Now()}
+	s := &Server{config: c, cut: make(chan struct{}), clients: map[*client]struct{}{}, started: time.Now()}
 	var err error
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
@@ -186,12 +187,14 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 // It returns when the last is gone, or with the context's error. Publishing goes on.
 func (s *Server) Drain(ctx context.Context) error {
 	s.mu.Lock()
-	s.draining = true
+	if !s.draining {
+		s.draining = true
+		close(s.cut)
+	}
 	for c := range s.clients {
 		c.res.cut()
 	}
 	s.mu.Unlock()
-	s.cancel()
 	done := make(chan struct{})
 	go func() {
 		s.gone.Wait()
@@ -202,6 +205,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		s.watcher.close()
 		return nil
 	case <-ctx.Done():
+		s.cancel() // what still waits for the store waits in vain
 		return ctx.Err()
 	}
 }

@@ -1,0 +1,881 @@
+package web_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/textproto"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lastevent/store"
+	"lastevent/stream"
+	"lastevent/stream/sse"
+	"lastevent/web"
+)
+
+// dechunk splits a chunked body. It is complete when its last chunk is there, and
+// nothing may follow that.
+func dechunk(t *testing.T, raw []byte) (body []byte, complete bool) {
+	t.Helper()
+	for len(raw) > 0 {
+		head, rest, ok := bytes.Cut(raw, []byte("\r\n"))
+		n, err := strconv.ParseUint(string(head), 16, 32)
+		if !ok || err != nil || uint64(len(rest)) < n+2 || string(rest[n:n+2]) != "\r\n" {
+			t.Fatalf("not chunked: %.100q", raw)
+		}
+		body, raw = append(body, rest[:n]...), rest[n+2:]
+		if n == 0 {
+			if len(raw) > 0 {
+				t.Fatalf("after the last chunk: %.100q", raw)
+			}
+			return body, true
+		}
+	}
+	return body, false
+}
+
+// A whole response, as it goes over the wire.
+func TestResponse(t *testing.T) {
+	inBubble(t, setup{retention: store.Retention{Events: 3}}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "lost", "two", "three\r\nlines\rof data", "")
+		w := s.send(t, "GET /sse/x?limit=5", "Last-Event-ID: 0")
+		done := make(chan []byte)
+		go func() {
+			raw, err := io.ReadAll(w)
+			if err != nil {
+				t.Error(err)
+			}
+			done <- raw
+		}()
+		synctest.Wait()
+		if got := s.do(t, "POST", "/sse/x?event=time", "live"); got.Code != 201 {
+			t.Fatal(got.Code)
+		}
+		time.Sleep(15 * time.Second) // a heartbeat
+		synctest.Wait()
+		s.publish(t, "x", "the last of them")
+		raw := <-done
+
+		head, raw, _ := bytes.Cut(raw, []byte("\r\n\r\n"))
+		lines := strings.Split(string(head), "\r\n")
+		if lines[0] != "HTTP/1.1 200 OK" {
+			t.Errorf("status line %q", lines[0])
+		}
+		for _, want := range []string{
+			"Content-Type: text/event-stream",
+			"Cache-Control: no-cache, no-transform",
+			"X-Accel-Buffering: no",
+			"Transfer-Encoding: chunked",
+			"Stream-First-Id: 2",
+			"Stream-Last-Id: 4",
+			"Stream-Log: " + s.db.ID(),
+			"Date: Sat, 01 Jan 2000 00:00:00 GMT",
+		} {
+			name, _, _ := strings.Cut(want, ":")
+			same := func(line string) bool { return strings.HasPrefix(line, name+":") }
+			if i := slices.IndexFunc(lines, same); i < 0 || lines[i] != want {
+				t.Errorf("no %q in %q", want, lines)
+			} else if slices.ContainsFunc(lines[i+1:], same) {
+				t.Errorf("%s twice in %q", name, lines)
+			}
+		}
+		if strings.Contains(string(head), "Content-Length") {
+			t.Errorf("a length in %q", lines)
+		}
+
+		body, complete := dechunk(t, raw)
+		if !complete {
+			t.Error("the response is not complete, though it has reached its limit")
+		}
+		retry := regexp.MustCompile(`^retry: 1\d\d\d\n|^retry: 2000\n`)
+		if !retry.Match(body) {
+			t.Errorf("begins with %.20q", body)
+		}
+		want := `event: gap
+data: {"reason":"evicted","lastEventId":"0","first":2,"last":4,"missed":1}
+
+event: position
+id: 1
+data: {"log":"` + s.db.ID() + `","first":2,"last":4}
+
+id: 2
+data: two
+
+id: 3
+data: three
+data: lines
+data: of data
+
+id: 4
+data: 
+
+event: time
+id: 5
+data: live
+
+:
+id: 6
+data: the last of them
+
+`
+		if got := string(retry.ReplaceAll(body, nil)); got != want {
+			t.Errorf("got:\n%s\nwant:\n%s", got, want)
+		}
+	})
+}
+
+// A stream never written is empty, and asking for it writes nothing.
+func TestNeverWritten(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		file := func() []byte {
+			p, err := os.ReadFile(s.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p
+		}
+		before := file()
+		sub := s.subscribe(t, "/sse/never")
+		m := sub.next(t)
+		if want := fmt.Sprintf(`{"log":%q,"first":1,"last":0}`, s.db.ID()); m.ID != "0" || m.Data != want {
+			t.Errorf("begins with %+v, want %s", m, want)
+		}
+		for name, want := range map[string]string{"Stream-First-Id": "1", "Stream-Last-Id": "0"} {
+			if got := sub.head.Header.Get(name); got != want {
+				t.Errorf("%s is %q", name, got)
+			}
+		}
+		if !bytes.Equal(file(), before) {
+			t.Error("the file was written to")
+		}
+		s.publish(t, "never", "now")
+		if m := sub.next(t); m.ID != "1" || m.Data != "now" {
+			t.Errorf("got %+v", m)
+		}
+	})
+}
+
+func TestHead(t *testing.T) {
+	s := overTCP(t, setup{retention: store.Retention{Events: 2}})
+	s.publish(t, "x", "1", "2", "3")
+	w := s.send(t, "HEAD /sse/x", "Last-Event-ID: 1", "Connection: close")
+	raw, err := io.ReadAll(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, body, _ := strings.Cut(string(raw), "\r\n\r\n")
+	if body != "" {
+		t.Errorf("with a body: %q", body)
+	}
+	status, header, _ := strings.Cut(head, "\r\n")
+	if status != "HTTP/1.1 200 OK" {
+		t.Errorf("status line %q", status)
+	}
+	for name, want := range map[string]string{
+		"Content-Type":      "text/event-stream",
+		"Cache-Control":     "no-cache, no-transform",
+		"X-Accel-Buffering": "no",
+		"Stream-First-Id":   "2",
+		"Stream-Last-Id":    "3",
+		"Stream-Log":        s.db.ID(),
+	} {
+		if !strings.Contains("\r\n"+header+"\r\n", "\r\n"+textproto.CanonicalMIMEHeaderKey(name)+": "+want+"\r\n") {
+			t.Errorf("no %s: %s in %q", name, want, header)
+		}
+	}
+}
+
+// HTTP/1.0 has no chunks: the end of the connection is the response's, and a cut
+// is a reset.
+func TestHTTP10(t *testing.T) {
+	s := overTCP(t, setup{})
+	s.publish(t, "x", "1", "2")
+
+	w := s.send(t, "GET /sse/x?from=earliest&limit=2 HTTP/1.0")
+	head := w.response(t)
+	body, err := io.ReadAll(head.Body)
+	if err != nil {
+		t.Errorf("at the end: %v", err)
+	}
+	if head.StatusCode != 200 || len(head.TransferEncoding) > 0 {
+		t.Errorf("got %+v", head)
+	}
+	if !bytes.HasPrefix(body, []byte("retry: ")) || !bytes.HasSuffix(body, []byte("\n\nid: 1\ndata: 1\n\nid: 2\ndata: 2\n\n")) {
+		t.Errorf("got %q", body)
+	}
+
+	w.Close()
+
+	w = s.send(t, "GET /sse/x?from=earliest HTTP/1.0")
+	events := sse.NewReader(w.response(t).Body, 1000)
+	for range 3 {
+		if _, err := events.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if m, err := events.Next(); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("when it is cut: %+v, %v, want a reset", m, err)
+	}
+}
+
+// A connection that has served a request can subscribe.
+func TestAfterAnotherRequest(t *testing.T) {
+	s := overTCP(t, setup{})
+	s.publish(t, "x", "1")
+	w := s.send(t, "GET /healthz")
+	if _, err := io.Copy(io.Discard, w.response(t).Body); err != nil {
+		t.Fatal(err)
+	}
+	w.send(t, "GET /sse/x?from=earliest&limit=1")
+	if body, err := io.ReadAll(w.response(t).Body); err != nil || !bytes.HasSuffix(body, []byte("id: 1\ndata: 1\n\n")) {
+		t.Errorf("got %q, %v", body, err)
+	}
+}
+
+// The events 1, 2 and 3 are of 00:00, 00:01 and 00:02; it is 00:03.
+func TestFrom(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) { testFrom(t, s, 0) })
+}
+
+// None of it causes a gap, where what is asked for is no longer retained.
+func TestFromEvicted(t *testing.T) {
+	inBubble(t, setup{retention: store.Retention{Events: 2}}, func(t *testing.T, s *host) { testFrom(t, s, 1) })
+}
+
+func testFrom(t *testing.T, s *host, evicted int) {
+	for range 3 {
+		s.publish(t, "x", "data")
+		time.Sleep(time.Minute)
+	}
+	for from, after := range map[string]int{
+		"": 3, "latest": 3, "earliest": 0,
+		"-1": 2, "-2": 1, "-3": 0, "-4": 0, "-007": 0, "-18446744073709551615": 0,
+		"0s": 3, "1ns": 3, "59s": 3, "59.999999999s": 3, "60s": 2, "1m": 2, "61s": 2, "1m30s": 2, "1.5m": 2, "2m": 1, "3m": 0, "1h": 0, "2562047h": 0,
+		"2000-01-01T00:00:00Z":                  0,
+		"2000-01-01T00:00:00.000000001Z":        1,
+		"2000-01-01T00:01:00Z":                  1,
+		"2000-01-01T00:01:00.5Z":                2,
+		"2000-01-01T02:01:00%2B02:00":           1,
+		"2000-01-01T02:01:00+02:00":             1, // + is a space where it is not escaped
+		"2000-01-01T02:01:00.25%2B02:00":        2,
+		"1999-12-31T19:01:00-05:00":             1,
+		"2000-01-01T00:02:00.000000001Z":        3,
+		"2000-01-01T00:03:00Z":                  3,
+		"1970-01-01T00:00:00Z":                  0,
+		"1969-12-31T23:59:59Z":                  0,
+		"0001-01-01T00:00:00Z":                  0,
+		"0000-01-01T00:00:00Z":                  0,
+		"9999-12-31T23:59:59.999999999Z":        3,
+		"1600-01-01T00:00:00Z":                  0,
+		"2300-01-01T00:00:00Z":                  3,
+		"%32000-01-01T00%3A01%3A00Z":            1,
+		"%65arliest":                            0,
+		"2000-01-01T00:01:00.000000000Z":        1,
+		"1999-12-31T23:59:59.999999999%2B00:00": 0,
+	} {
+		sub := s.subscribe(t, "/sse/x?from="+from)
+		if id := sub.position(t); id != strconv.Itoa(max(after, evicted)) {
+			t.Errorf("from=%s: after %s, want %d", from, id, max(after, evicted))
+		}
+		sub.Close()
+	}
+}
+
+// The first of these that is given counts: the header, lastEventId, from.
+func TestWhichStart(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1", "2", "3", "4", "5")
+		for _, test := range []struct {
+			query, header string
+			after         string
+		}{
+			{"", "", "5"},
+			{"?from=-2", "", "3"},
+			{"?lastEventId=2", "", "2"},
+			{"?lastEventId=2&from=-2", "", "2"},
+			{"?from=-2&lastEventId=2", "", "2"},
+			{"?lastEventId=0&from=latest", "", "0"},
+			{"", "Last-Event-ID: 1", "1"},
+			{"", "last-event-id: 1", "1"},
+			{"?from=-2", "Last-Event-ID: 1", "1"},
+			{"?lastEventId=2", "Last-Event-ID: 1", "1"},
+			{"?lastEventId=2&from=-2", "Last-Event-ID: 0", "0"},
+			{"?from=-2", "Last-Event-ID:", "3"},
+			{"?from=-2", "Last-Event-ID:   ", "3"},
+			{"?lastEventId=2&from=-2", "Last-Event-ID:", "2"},
+			{"?lastEventId=&from=-2", "Last-Event-ID:", "3"},
+			{"?lastEventId=&from=", "Last-Event-ID:", "5"},
+			{"?log=another", "", "5"},
+			{"?log=another&from=-2", "", "3"},
+			{"?lastEventId=2&log=" + s.db.ID(), "", "2"},
+			{"?lastEventId=2&log=", "", "2"},
+			{"?lastEventId=00000000000000000002", "", "2"},
+			{"?lastEventId=%32", "", "2"},
+		} {
+			var headers []string
+			if test.header != "" {
+				headers = []string{test.header}
+			}
+			sub := s.subscribe(t, "/sse/x"+test.query, headers...)
+			if id := sub.position(t); id != test.after {
+				t.Errorf("%s with %q: after %s, want %s", test.query, test.header, id, test.after)
+			}
+			sub.Close()
+		}
+	})
+}
+
+func TestGaps(t *testing.T) {
+	inBubble(t, setup{retention: store.Retention{Events: 3}}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1", "2", "3", "4", "5")
+		long := strings.Repeat("0", 200)
+		for _, test := range []struct {
+			query, header string
+			reason, echo  string
+			missed        any
+		}{
+			{"?lastEventId=1", "", "evicted", "1", 1.0},
+			{"?lastEventId=0", "", "evicted", "0", 2.0},
+			{"", "1", "evicted", "1", 1.0},
+			{"?lastEventId=6", "", "ahead", "6", nil},
+			{"", "18446744073709551615", "ahead", "18446744073709551615", nil},
+			{"?lastEventId=4&log=another", "", "reset", "4", nil},
+			{"?log=another", "5", "reset", "5", nil},
+			{"", "x", "unknown", "x", nil},
+			{"?lastEventId=4", "x", "unknown", "x", nil}, // the header is given
+			{"?from=-1", "x", "unknown", "x", nil},
+			{"", "-1", "unknown", "-1", nil},
+			{"", "+1", "unknown", "+1", nil},
+			{"", "4.0", "unknown", "4.0", nil},
+			{"", "4, 4", "unknown", "4, 4", nil},
+			{"", "0x4", "unknown", "0x4", nil},
+			{"", "18446744073709551616", "unknown", "18446744073709551616", nil},
+			{"", "000000000000000000004", "unknown", "000000000000000000004", nil},
+			{"", `"<>&\`, "unknown", `"<>&\`, nil},
+			{"", "é\u2028", "unknown", "é\u2028", nil},
+			{"", "\xff", "unknown", "\ufffd", nil},
+			{"", long, "unknown", long[:128], nil},
+			{"", long[:128], "unknown", long[:128], nil},
+		} {
+			var headers []string
+			if test.header != "" {
+				headers = []string{"Last-Event-ID: " + test.header}
+			}
+			sub := s.subscribe(t, "/sse/x"+test.query, headers...)
+			m := sub.next(t)
+			var got map[string]any
+			if err := json.Unmarshal([]byte(m.Data), &got); err != nil || m.Type != "gap" || m.ID != "" {
+				t.Fatalf("%s with %q: begins with %+v, %v", test.query, test.header, m, err)
+			}
+			missed, there := got["missed"]
+			if got["reason"] != test.reason || got["lastEventId"] != test.echo || got["first"] != 3.0 || got["last"] != 5.0 || missed != test.missed || !there {
+				t.Errorf("%s with %q: %s", test.query, test.header, m.Data)
+			}
+			if id := sub.position(t); id != "2" {
+				t.Errorf("%s with %q: goes on after %s", test.query, test.header, id)
+			}
+			if m := sub.next(t); m.ID != "3" {
+				t.Errorf("%s with %q: goes on with %+v", test.query, test.header, m)
+			}
+			sub.Close()
+		}
+	})
+}
+
+// What is wrong with a parameter is said, whatever the header.
+func TestMalformedParameters(t *testing.T) {
+	s := newHost(t, setup{})
+	for query, names := range map[string]string{
+		"lastEventId=x":                     "lastEventId",
+		"lastEventId=-1":                    "lastEventId",
+		"lastEventId=1.0":                   "lastEventId",
+		"lastEventId=+1":                    "lastEventId",
+		"lastEventId=18446744073709551616":  "lastEventId",
+		"lastEventId=000000000000000000001": "lastEventId",
+		"lastEventId=1&lastEventId=1":       "lastEventId",
+		"from=x":                            "from",
+		"from=-0":                           "from",
+		"from=-":                            "from",
+		"from=--1":                          "from",
+		"from=-x":                           "from",
+		"from=-1.5":                         "from",
+		"from=-18446744073709551616":        "from",
+		"from=-10m":                         "from",
+		"from=10":                           "from",
+		"from=10x":                          "from",
+		"from=Earliest":                     "from",
+		"from=9999999h":                     "from",
+		"from=2026-01-02":                   "from",
+		"from=2026-01-02T03:04:05":          "from",
+		"from=2026-13-02T03:04:05Z":         "from",
+		"from=2026-01-02T03:04:05++02:00":   "from",
+		"from=1767323045":                   "from",
+		"from=earliest&from=latest":         "from",
+		"from=x&lastEventId=1":              "from",
+		"limit=0":                           "limit",
+		"limit=-1":                          "limit",
+		"limit=x":                           "limit",
+		"limit=1.5":                         "limit",
+		"limit=%2B1":                        "limit",
+		"limit=18446744073709551616":        "limit",
+		"limit=1&limit=1":                   "limit",
+		"log=a&log=b":                       "log",
+		"from=%zz":                          "query",
+		"from=earliest;limit=1":             "query",
+	} {
+		for _, headers := range [][]string{nil, {"Last-Event-ID: 0"}} {
+			for _, method := range []string{"GET", "HEAD"} {
+				w := s.do(t, method, "/sse/x?"+query, "", headers...)
+				if detail := isProblem(t, w, 400); !strings.Contains(detail, names) {
+					t.Errorf("%s: the detail does not name %s: %s", query, names, detail)
+				}
+			}
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	s := overTCP(t, setup{})
+	s.publish(t, "x", "1", "2", "3")
+	for query, want := range map[string]int{
+		"?from=earliest&limit=1":  1,
+		"?from=earliest&limit=2":  2,
+		"?from=earliest&limit=3":  3,
+		"?lastEventId=1&limit=1":  1,
+		"?from=earliest&limit=03": 3,
+	} {
+		sub := s.subscribe(t, "/sse/x"+query)
+		sub.position(t)
+		for range want {
+			sub.next(t)
+		}
+		if m, err := sub.Next(); err != io.EOF {
+			t.Errorf("%s: goes on with %+v, %v, and should have ended", query, m, err)
+		}
+	}
+}
+
+// retryOf reads the first line of a response.
+func retryOf(t *testing.T, sub *subscription) time.Duration {
+	t.Helper()
+	return sub.next(t).Retry
+}
+
+// Clients that were cut together do not return together.
+func TestRetry(t *testing.T) {
+	inBubble(t, setup{config: func(c *web.Config) { c.Retry = 3 * time.Second }}, func(t *testing.T, s *host) {
+		least, most := time.Hour, time.Duration(0)
+		for range 200 {
+			sub := s.subscribe(t, "/sse/x")
+			retry := retryOf(t, sub)
+			least, most = min(least, retry), max(most, retry)
+			sub.Close()
+		}
+		if least < 3*time.Second || least > 3500*time.Millisecond || most < 5500*time.Millisecond || most > 6*time.Second {
+			t.Errorf("retry is from %v to %v, and should be anywhere from 3s to 6s", least, most)
+		}
+	})
+}
+
+func TestHeartbeat(t *testing.T) {
+	inBubble(t, setup{config: func(c *web.Config) { c.Heartbeat = 10 * time.Second }}, func(t *testing.T, s *host) {
+		sub := s.subscribe(t, "/sse/x")
+		start := time.Now()
+		after := func(d time.Duration, want string) {
+			t.Helper()
+			p := make([]byte, len(want))
+			if _, err := io.ReadFull(sub.head.Body, p); err != nil {
+				t.Fatal(err)
+			}
+			if string(p) != want {
+				t.Fatalf("got %q, want %q", p, want)
+			}
+			if got := time.Since(start); got != d {
+				t.Errorf("%q came after %v, want %v", want, got, d)
+			}
+		}
+		// Read without a buffer that takes more than is asked for.
+		var begin []byte
+		for !bytes.HasSuffix(begin, []byte("\n\n")) {
+			p := make([]byte, 1)
+			if _, err := io.ReadFull(sub.head.Body, p); err != nil {
+				t.Fatal(err)
+			}
+			begin = append(begin, p...)
+		}
+		after(10*time.Second, ":\n")
+		after(20*time.Second, ":\n")
+		go func() {
+			time.Sleep(7 * time.Second)
+			s.publish(t, "x", "a") // at 27 s
+			for range 10 {
+				time.Sleep(10*time.Second - 1)
+				s.publish(t, "x", "b")
+			}
+		}()
+		after(27*time.Second, "id: 1\ndata: a\n\n")
+		for i := range 10 {
+			after(27*time.Second+time.Duration(i+1)*(10*time.Second-1), fmt.Sprintf("id: %d\ndata: b\n\n", i+2))
+		}
+		after(137*time.Second-10, ":\n")
+		after(147*time.Second-10, ":\n")
+	})
+}
+
+// A subscription outlives the timeouts that its server has for requests.
+func TestLongSubscription(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		sub := s.subscribe(t, "/sse/x")
+		sub.position(t)
+		go func() {
+			time.Sleep(24 * time.Hour)
+			s.publish(t, "x", "a day later")
+		}()
+		if m := sub.next(t); m.Data != "a day later" {
+			t.Errorf("got %+v", m)
+		}
+	})
+}
+
+// Nobody waits for a client that takes nothing, and it is cut within 30 s.
+func TestStalledClients(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		healthy := s.subscribe(t, "/sse/x")
+		healthy.position(t)
+
+		start := time.Now()
+		s.send(t, "GET /sse/x") // and takes nothing at all
+		stalled := s.subscribe(t, "/sse/x")
+		stalled.position(t) // and no more
+
+		for i := range 40 {
+			s.publish(t, "x", fmt.Sprint(i))
+			if m := healthy.next(t); m.Data != fmt.Sprint(i) {
+				t.Fatalf("got %+v", m)
+			}
+			if want := time.Duration(i) * time.Second; time.Since(start) != want {
+				t.Fatalf("event %d is there after %v, want %v", i, time.Since(start), want)
+			}
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if n := len(s.closed); n != 2 {
+			t.Fatalf("%d clients were cut, want 2", n)
+		}
+		for range 2 {
+			if d := (<-s.closed).Sub(start); d != 30*time.Second {
+				t.Errorf("cut after %v, want 30s", d)
+			}
+		}
+	})
+}
+
+// A client has at least half of that time whenever it stalls.
+func TestStalledLater(t *testing.T) {
+	for wait := 0 * time.Second; wait < time.Minute; wait += 5 * time.Second {
+		inBubble(t, setup{config: func(c *web.Config) { c.Heartbeat = time.Hour }}, func(t *testing.T, s *host) {
+			sub := s.subscribe(t, "/sse/x")
+			sub.position(t)
+			sub.settle(t)
+			time.Sleep(wait)
+			s.publish(t, "x", "taken")
+			sub.next(t)
+			sub.settle(t)
+			start := time.Now()
+			s.publish(t, "x", "not taken")
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if len(s.closed) == 0 {
+				t.Fatalf("after %v: not cut", wait)
+			}
+			if d := (<-s.closed).Sub(start); d < 15*time.Second || d > 30*time.Second {
+				t.Errorf("after %v: cut after %v", wait, d)
+			}
+		})
+	}
+}
+
+// A client that is gone is noticed by the next heartbeat, and then not kept.
+func TestGoneClients(t *testing.T) {
+	var following atomic.Int64
+	inBubble(t, setup{log: func(l stream.Log) stream.Log { return &followed{l, &following} }}, func(t *testing.T, s *host) {
+		for range 3 {
+			sub := s.subscribe(t, "/sse/x")
+			sub.position(t)
+			if n := following.Load(); n != 1 {
+				t.Fatalf("the log is followed %d times", n)
+			}
+			sub.Close()
+			time.Sleep(15 * time.Second)
+			synctest.Wait()
+			if n := following.Load(); n != 0 {
+				t.Errorf("without a client, the log is followed %d times", n)
+			}
+		}
+		// Nor is one that was refused.
+		_ = s.do(t, "GET", "/sse/x", "") // no connection to take over
+		if n := following.Load(); n != 0 {
+			t.Errorf("after a refused request, the log is followed %d times", n)
+		}
+	})
+}
+
+// A followed log counts its followers.
+type followed struct {
+	stream.Log
+	n *atomic.Int64
+}
+
+func (l *followed) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (func(), error) {
+	stop, err := l.Log.Follow(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	l.n.Add(1)
+	return func() { stop(); l.n.Add(-1) }, nil
+}
+
+func TestDrain(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1")
+		var subs []*subscription
+		for range 10 {
+			sub := s.subscribe(t, "/sse/x")
+			sub.position(t)
+			subs = append(subs, sub)
+		}
+		s.send(t, "GET /sse/x")                     // takes nothing
+		stalled := s.subscribe(t, "/sse/x?from=-1") // takes no event
+		synctest.Wait()
+
+		start := time.Now()
+		if err := s.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+		for _, sub := range append(subs, stalled) {
+			var err error
+			for err == nil {
+				_, err = sub.Next()
+			}
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("a subscription ends with %v, want a cut", err)
+			}
+		}
+		if err := s.Drain(t.Context()); err != nil {
+			t.Errorf("the second time: %v", err)
+		}
+	})
+}
+
+// Nor does it wait for a client that does not take the end of its response.
+func TestDrainWhileEnding(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1")
+		sub := s.subscribe(t, "/sse/x?from=-1&limit=1")
+		sub.position(t)
+		sub.next(t)
+		synctest.Wait()
+		start := time.Now()
+		if err := s.Drain(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+// Whoever comes while the server begins to drain is cut, too, and never refused.
+func TestDrainWhileClientsCome(t *testing.T) {
+	s := overTCP(t, setup{})
+	const clients = 40
+	var wg sync.WaitGroup
+	subscribed := make(chan struct{}, clients)
+	for range clients {
+		conn := s.dial()
+		wg.Go(func() {
+			defer conn.Close()
+			if _, err := io.WriteString(conn, "GET /sse/x HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Error(err)
+			}
+			head, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			subscribed <- struct{}{}
+			if err != nil || head.StatusCode != 200 {
+				t.Errorf("%+v, %v", head, err)
+				return
+			}
+			events := sse.NewReader(head.Body, 1000)
+			if m, err := events.Next(); err != nil || m.Type != "position" {
+				t.Errorf("begins with %+v, %v", m, err)
+			}
+			if m, err := events.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("then %+v, %v, want a cut", m, err)
+			}
+		})
+	}
+	for range clients / 4 {
+		<-subscribed
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
+// A subscriber that comes while the server drains is told when to come back.
+func TestDraining(t *testing.T) {
+	inBubble(t, setup{retention: store.Retention{Events: 1}}, testDraining)
+}
+
+// An engine may be one that heeds the context.
+func TestDrainingWithAnotherEngine(t *testing.T) {
+	inBubble(t, setup{
+		retention: store.Retention{Events: 1},
+		log:       func(l stream.Log) stream.Log { return heedful{l} },
+	}, testDraining)
+}
+
+func testDraining(t *testing.T, s *host) {
+	s.publish(t, "x", "1", "2", "3")
+	if w := s.do(t, "GET", "/readyz", ""); w.Code != 200 {
+		t.Errorf("before: readyz is %d", w.Code)
+	}
+	if err := s.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	isProblem(t, s.do(t, "GET", "/readyz", ""), 503)
+	if w := s.do(t, "GET", "/healthz", ""); w.Code != 200 {
+		t.Errorf("healthz is %d", w.Code)
+	}
+
+	least, most := time.Hour, time.Duration(0)
+	for range 100 {
+		sub := s.subscribe(t, "/sse/x", "Last-Event-ID: 1")
+		m := sub.next(t)
+		least, most = min(least, m.Retry), max(most, m.Retry)
+		if m.Type != "gap" {
+			t.Errorf("begins with %+v", m)
+		}
+		if id := sub.position(t); id != "2" {
+			t.Errorf("goes on after %s", id)
+		}
+		if m, err := sub.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("then %+v, %v, want a cut", m, err)
+		}
+	}
+	if least < 4*time.Second || least > 5*time.Second || most < 7*time.Second || most > 8*time.Second {
+		t.Errorf("retry is from %v to %v, and should be anywhere from 4s to 8s", least, most)
+	}
+
+	s.publish(t, "x", "4") // publishes finish
+	if last := s.last(t, "x"); last != 4 {
+		t.Errorf("last is %d", last)
+	}
+}
+
+// A heedful log does nothing for a context that has ended.
+type heedful struct{ stream.Log }
+
+func (h heedful) Bounds(ctx context.Context) (store.Bounds, error) {
+	if err := ctx.Err(); err != nil {
+		return store.Bounds{}, err
+	}
+	return h.Log.Bounds(ctx)
+}
+
+func (h heedful) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return h.Log.Follow(ctx, f)
+}
+
+// A subscriber is never answered as if all were well when its stream cannot be
+// read: it is refused, or cut so that it comes back.
+func TestReadingFails(t *testing.T) {
+	var broken atomic.Bool
+	inBubble(t, setup{log: func(l stream.Log) stream.Log { return &breaking{l, &broken} }}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1")
+		broken.Store(true)
+		sub := s.subscribe(t, "/sse/x?from=earliest")
+		sub.position(t)
+		if m, err := sub.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %+v, %v, want a cut", m, err)
+		}
+		broken.Store(false)
+		sub = s.subscribe(t, "/sse/x", "Last-Event-ID: 0")
+		sub.position(t)
+		if m := sub.next(t); m.ID != "1" {
+			t.Errorf("got %+v", m)
+		}
+	})
+}
+
+// A breaking log cannot be read, now and then.
+type breaking struct {
+	stream.Log
+	broken *atomic.Bool
+}
+
+func (b *breaking) Read(ctx context.Context, after uint64, yield func(store.Event) bool) (store.Bounds, error) {
+	if b.broken.Load() {
+		return store.Bounds{}, errors.New("broken")
+	}
+	return b.Log.Read(ctx, after, yield)
+}
+
+// What is replayed in many writes is whole, and nothing is between it and what is
+// live.
+func TestReplayIntoLive(t *testing.T) {
+	s := overTCP(t, setup{config: func(c *web.Config) { c.MaxEventBytes, c.MaxBatchBytes = 1<<20, 1<<20 }})
+	const before, after = 30, 10
+	data := func(i int) string { return strings.Repeat(strconv.Itoa(i%10), 5000*(i%20)) }
+	for i := range before {
+		s.publish(t, "x", data(i+1))
+	}
+	sub := s.subscribe(t, "/sse/x?from=earliest&limit=40")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range after {
+			s.publish(t, "x", data(before+i+1))
+		}
+	}()
+	sub.position(t)
+	for i := range before + after {
+		if m := sub.next(t); m.ID != strconv.Itoa(i+1) || m.Data != data(i+1) {
+			t.Fatalf("event %s with %d bytes, want %d", m.ID, len(m.Data), i+1)
+		}
+	}
+	if m, err := sub.Next(); err != io.EOF {
+		t.Errorf("goes on with %+v, %v", m, err)
+	}
+	<-done
+}
+
+// What a handler without a connection is asked for is refused.
+func TestNoConnection(t *testing.T) {
+	s := newHost(t, setup{})
+	isProblem(t, s.do(t, "GET", "/sse/x", ""), http.StatusInternalServerError)
+}
