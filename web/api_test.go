@@ -186,6 +186,25 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+func TestBatchOfTooManyEvents(t *testing.T) {
+	s := newSite(t, store.Options{}, func(c *web.Config) { c.MaxBatchBytes = 2 << 20 })
+	most := strings.Repeat(`{"data":0}`+"\n", 100_000)
+	s.post("/sse/s", most+`{"data":0}`, "Content-Type", lines).want(413, "100000 events")
+	s.post("/sse/s", most, "Content-Type", lines).want(201, `{"id":100000,"count":100000}`)
+}
+
+func TestElsewhere(t *testing.T) {
+	s := newSite(t, store.Options{}, nil)
+	for _, path := range []string{"/", "/page.js", "/healthz", "/readyz", "/sse"} {
+		if a := s.post(path, "x").want(405); a.header.Get("Allow") != "GET, HEAD" {
+			t.Errorf("%s allows %s", path, a.header.Get("Allow"))
+		}
+	}
+	for _, method := range []string{"GET", "POST", "DELETE"} {
+		s.do(method, "/nothing", "").want(404)
+	}
+}
+
 func TestEventOfJustTheLimit(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
 	data := strings.Repeat("é", 498) // 996 bytes, and 4 of the type
@@ -252,6 +271,7 @@ func TestClose(t *testing.T) {
 		}
 	}
 	s.get("/sse/s?lastEventId=4").want(204)
+	s.do("HEAD", "/sse/s?lastEventId=4", "").want(204)
 	s.get("/sse/s?follow=false&lastEventId=4").want(204)
 	s.get("/sse/s").want(200, "event: end")
 	s.get("/sse/s?from=latest").want(200, "id: 4\n", "event: end")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
 	"lastevent/stream"
 )
@@ -88,6 +89,6 @@ func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) erro
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	s.follow(w, r, r.URL.RawQuery, merged)
+	s.follow(w, r, strings.Join(names, " "), merged)
 	return nil
 }

@@ -20,7 +20,12 @@ import (
 	"lastevent/store"
 )
 
-const maxKey = 255
+const (
+	maxKey = 255
+	// maxBatchEvents bounds what a batch of tiny events takes in memory, which is
+	// many times its body.
+	maxBatchEvents = 100_000
+)
 
 // post appends what the body holds, and answers once it is durable.
 func (s *Server) post(w http.ResponseWriter, r *http.Request, name string) {
@@ -167,6 +172,9 @@ func (s *Server) parseLines(body io.Reader, typ string, closes bool) ([]store.Ev
 		line := bytes.TrimSpace(lines.Bytes())
 		if len(line) == 0 || lines.Err() != nil { // the rest of a body that broke off is no line
 			continue
+		}
+		if len(events) == maxBatchEvents {
+			return nil, &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("the batch has more than %d events", maxBatchEvents)}
 		}
 		e, err := parseLine(line, typ)
 		if err == nil {

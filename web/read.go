@@ -58,9 +58,21 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, q query, sub strea
 			return
 		} else if err != nil {
 			s.config.Log.Error().Err(err).Str("path", r.URL.Path).Msg("reading failed")
-			panic(http.ErrAbortHandler) // the client must not take it for complete
+			abort(w, r)
+			return
 		}
 	}
+}
+
+// abort cuts a response, so that the client does not take it for complete.
+func abort(w http.ResponseWriter, r *http.Request) {
+	if !r.ProtoAtLeast(1, 1) {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			(&connResponse{conn: conn}).reset()
+			return
+		}
+	}
+	panic(http.ErrAbortHandler)
 }
 
 // entityTag is a strong validator: it stands for all that the body depends on.

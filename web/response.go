@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -15,10 +16,10 @@ import (
 var errDraining = errors.New("the server is stopping")
 
 const (
-	// writeTimeout is how long a client may take none of what is written to it
+	// writeTimeout is how long a client may take nothing of what is written to it
 	// before it is cut.
 	writeTimeout = 30 * time.Second
-	// maxChunk is the most that is written under one deadline, and in one chunk.
+	// maxChunk is the most that is written in one chunk.
 	maxChunk = 64 << 10
 	// lingerTimeout is how long the last bytes have to reach a client that has
 	// sent something that nobody reads: closing at once would reset them away.
@@ -79,21 +80,19 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 }
 
 func (res *connResponse) begin(p []byte, now time.Time) error {
-	if err := res.setDeadline(now); err != nil {
+	header := res.header
+	res.header = nil
+	n := min(len(p), maxChunk)
+	if err := res.writeAll(res.appendChunk(header, p[:n]), now); err != nil || n == len(p) {
 		return err
 	}
-	_, err := res.conn.Write(res.appendChunk(res.header, p))
-	res.header = nil
-	return err
+	return res.write(p[n:], now)
 }
 
 func (res *connResponse) write(p []byte, now time.Time) error {
 	for {
-		if err := res.setDeadline(now); err != nil {
-			return err
-		}
 		n := min(len(p), maxChunk)
-		if err := res.writeChunk(p[:n]); err != nil {
+		if err := res.writeChunk(p[:n], now); err != nil {
 			return err
 		}
 		if p = p[n:]; len(p) == 0 {
@@ -103,24 +102,61 @@ func (res *connResponse) write(p []byte, now time.Time) error {
 	}
 }
 
-// setDeadline gives the write to come its time.
-func (res *connResponse) setDeadline(now time.Time) error {
-	if res.deadline.Sub(now) >= writeTimeout/2 {
-		return nil
+func (res *connResponse) writeChunk(p []byte, now time.Time) error {
+	if len(p) > maxCopied && res.chunked {
+		// Without copying p, which many clients may share.
+		size := append(strconv.AppendUint(nil, uint64(len(p)), 16), crlf...)
+		parts := net.Buffers{size, p, crlf}
+		return res.persist(now, func() (int64, error) { return parts.WriteTo(res.conn) })
 	}
-	res.deadline = now.Add(writeTimeout)
-	return res.conn.SetWriteDeadline(res.deadline)
-}
-
-func (res *connResponse) writeChunk(p []byte) error {
 	if len(p) > maxCopied {
-		return res.writeParts(p)
+		return res.writeAll(p, now)
 	}
 	buf := chunks.Get().(*[]byte)
 	*buf = res.appendChunk((*buf)[:0], p)
-	_, err := res.conn.Write(*buf)
+	err := res.writeAll(*buf, now)
 	chunks.Put(buf)
 	return err
+}
+
+func (res *connResponse) writeAll(p []byte, now time.Time) error {
+	return res.persist(now, func() (int64, error) {
+		n, err := res.conn.Write(p)
+		p = p[n:]
+		return int64(n), err
+	})
+}
+
+// persist calls write, which goes on where it left off, until it is done, or until
+// the client has taken nothing for writeTimeout.
+func (res *connResponse) persist(now time.Time, write func() (int64, error)) error {
+	if res.deadline.Sub(now) < writeTimeout/2 { // setting it for each write costs more
+		if err := res.setDeadline(now); err != nil {
+			return err
+		}
+	}
+	taken := now
+	for {
+		n, err := write()
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		now := time.Now()
+		if n > 0 {
+			taken = now
+		}
+		if now.Sub(taken) >= writeTimeout {
+			return err
+		}
+		if err := res.setDeadline(taken); err != nil {
+			return err
+		}
+	}
+}
+
+func (res *connResponse) setDeadline(taken time.Time) error {
+	res.deadline = taken.Add(writeTimeout)
+	return res.conn.SetWriteDeadline(res.deadline)
 }
 
 func (res *connResponse) watch(wake chan<- struct{}) {
@@ -144,17 +180,6 @@ func (res *connResponse) appendChunk(dst, p []byte) []byte {
 	return append(append(dst, p...), crlf...)
 }
 
-// writeParts writes a chunk without copying p, which many clients may share.
-func (res *connResponse) writeParts(p []byte) error {
-	if !res.chunked {
-		_, err := res.conn.Write(p)
-		return err
-	}
-	size := append(strconv.AppendUint(nil, uint64(len(p)), 16), crlf...)
-	_, err := (&net.Buffers{size, p, crlf}).WriteTo(res.conn)
-	return err
-}
-
 var (
 	crlf      = []byte("\r\n")
 	lastChunk = []byte("0\r\n\r\n")
@@ -176,9 +201,15 @@ func (res *connResponse) end() {
 }
 
 func (res *connResponse) cut() {
+	res.reset()
+	res.watcher.forget(res.watched, res.wake)
+}
+
+// reset closes the connection: without the final chunk, or by a reset where there are
+// no chunks.
+func (res *connResponse) reset() {
 	if tcp, ok := res.conn.(*net.TCPConn); ok && !res.chunked {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
 	}
 	_ = res.conn.Close()
-	res.watcher.forget(res.watched, res.wake)
 }

@@ -37,13 +37,10 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	h := w.Header()
 	h.Add("Vary", "Accept")
-	if r.Method == http.MethodHead && !sub.Once {
-		s.head(w, r, name)
-		return
-	}
+	head := r.Method == http.MethodHead && !sub.Once
 	ctx := s.ctx // a subscription outlives its handler
-	if sub.Once {
-		ctx = r.Context()
+	if sub.Once || head {
+		ctx, sub.Once = r.Context(), true
 	}
 	cursor, err := s.config.Streams.Subscribe(ctx, name, sub)
 	if err != nil {
@@ -55,23 +52,15 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
 	case cursor.Finished():
 		cursor.Close()
 		w.WriteHeader(http.StatusNoContent)
+	case head:
+		cursor.Close()
+		setEventsHeader(h, eventStream)
 	case sub.Once:
 		defer cursor.Close()
 		s.read(w, r, q, sub, cursor)
 	default:
 		s.follow(w, r, name, cursor)
 	}
-}
-
-// head answers with what a subscription's header would be.
-func (s *Server) head(w http.ResponseWriter, r *http.Request, name string) {
-	b, err := s.config.Streams.Log(name).Bounds(r.Context())
-	if err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	setStreamHeader(w.Header(), b)
-	setEventsHeader(w.Header(), eventStream)
 }
 
 func setStreamHeader(h http.Header, b store.Bounds) {
@@ -127,21 +116,20 @@ type client struct {
 	over      atomic.Bool
 }
 
-// start registers the client and writes what its response begins with. It reports
+// start writes what the client's response begins with, and registers it. It reports
 // whether the client is to be served.
 func (s *Server) start(c *client) bool {
 	c.wake = make(chan struct{}, 1)
 	c.res.watch(c.wake)
 	retry := s.config.Retry
-	registered := s.register(c)
-	if !registered {
+	if s.isDraining() {
 		retry *= 4
 	}
 	// Clients that are cut together must not return together.
 	p := sse.AppendRetry(nil, retry+rand.N(retry))
 	now := time.Now()
 	err := c.res.begin(append(p, c.source.Begin()...), now)
-	if !registered {
+	if err == nil && !s.register(c) { // only now, so that Drain cuts no beginning
 		err = errDraining
 	}
 	if err != nil {

@@ -588,6 +588,37 @@ func TestStalledClients(t *testing.T) {
 	})
 }
 
+// One that takes something now and then is not stalled, however long an event lasts.
+func TestSlowClient(t *testing.T) {
+	large := func(c *web.Config) { c.MaxEventBytes, c.MaxBatchBytes = 1<<20, 1<<20 }
+	inBubble(t, setup{config: large}, func(t *testing.T, s *host) {
+		w := s.send(t, "GET /sse/x")
+		res := w.response(t)
+		events := sse.NewReader(&slow{res.Body}, 1<<20)
+		if m, err := events.Next(); err != nil || m.Type != "position" {
+			t.Fatal(m, err)
+		}
+		data := strings.Repeat("x", 20_000)
+		start := time.Now()
+		s.publish(t, "x", data)
+		m, err := events.Next()
+		if err != nil || m.Data != data {
+			t.Fatalf("%d bytes and %v after %v", len(m.Data), err, time.Since(start))
+		}
+		if time.Since(start) < time.Minute {
+			t.Fatal("the client was not slow")
+		}
+	})
+}
+
+// A slow body is read by a thousand bytes every five seconds.
+type slow struct{ io.Reader }
+
+func (s *slow) Read(p []byte) (int, error) {
+	time.Sleep(5 * time.Second)
+	return s.Reader.Read(p[:min(len(p), 1000)])
+}
+
 // A client has at least half of that time whenever it stalls.
 func TestStalledLater(t *testing.T) {
 	for wait := 0 * time.Second; wait < time.Minute; wait += 5 * time.Second {

@@ -16,8 +16,8 @@ type watcher struct {
 	fd   int
 	file *os.File // of fd, for the runtime to wait on
 
-	mu   sync.Mutex // guards wake
-	wake map[int32]chan<- struct{}
+	mu   sync.Mutex                // guards wake, and fd against being closed
+	wake map[int32]chan<- struct{} // nil once the watcher is closed
 }
 
 func newWatcher() (*watcher, error) {
@@ -73,8 +73,11 @@ func (w *watcher) watch(conn net.Conn, wake chan<- struct{}) int32 {
 	_ = raw.Control(func(fd uintptr) { // fails on a closed connection, as a write will
 		e.Fd = int32(fd)
 		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.wake == nil {
+			return
+		}
 		w.wake[e.Fd] = wake
-		w.mu.Unlock()
 		_ = unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, int(fd), &e)
 	})
 	return e.Fd
@@ -89,4 +92,9 @@ func (w *watcher) forget(name int32, wake chan<- struct{}) {
 	}
 }
 
-func (w *watcher) close() { _ = w.file.Close() }
+func (w *watcher) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wake = nil
+	_ = w.file.Close() // nothing was written to it
+}

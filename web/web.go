@@ -105,13 +105,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/{$}", page.Handler())
-	mux.Handle("/page.css", page.Handler())
-	mux.Handle("/page.js", page.Handler())
+	files := methods{"GET": page.Handler().ServeHTTP}
+	mux.Handle("/{$}", files)
+	mux.Handle("/page.css", files)
+	mux.Handle("/page.js", files)
 	mux.Handle("/sse", methods{"GET": s.streams})
 	mux.Handle("/healthz", methods{"GET": s.healthz})
 	mux.Handle("/readyz", methods{"GET": s.readyz})
-	mux.Handle("/", methods{"GET": notFound})
+	mux.HandleFunc("/", notFound)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Stream names are judged as they were sent; the mux would clean the path.
 		if name, ok := strings.CutPrefix(r.URL.EscapedPath(), "/sse/"); ok {
@@ -168,10 +169,7 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(
 
 // readyz answers whether new clients should be sent here.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	draining := s.draining
-	s.mu.Unlock()
-	if draining {
+	if s.isDraining() {
 		problem(w, http.StatusServiceUnavailable, "the server is stopping")
 		return
 	}
@@ -180,6 +178,12 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
 }
 
 // Drain makes the server unready and cuts all subscriptions, so that the clients
