@@ -89,7 +89,7 @@ func TestIdleStreamsAreSwept(t *testing.T) {
 		producers.Wait()
 		time.Sleep(50 * time.Second)
 		mustAppend(t, db.Log("s0"), "new")
-		told := make(chan Bounds, 10)
+		told := make(chan Bounds, 100)
 		stop, err := db.Log("s0").Follow(t.Context(), func(b Bounds, _ []Event) { told <- b })
 		if err != nil {
 			t.Fatal(err)

@@ -122,10 +122,9 @@ func (db *DB) open() (err error) {
 	if err == nil {
 		err = db.findSweeps()
 	}
-	for range db.sweeps {
-		if err == nil && len(db.sweeps) > 0 {
-			err = db.sweep()
-		}
+	// What more there is to remove than one transaction does, the committer does.
+	for steps := len(db.sweeps)/maxSwept + 1; steps > 0 && err == nil; steps-- {
+		err = db.sweep()
 	}
 	switch {
 	case errors.Is(err, ErrNoSpace):
@@ -156,7 +155,11 @@ func openBolt(path string) (b *bolt.DB, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if err := cmp.Or(lockFile(f, lockTimeout), checkFile(f)); err != nil {
+			err = lockFile(f, lockTimeout)
+			if err == nil {
+				err = cmp.Or(dropCache(f), checkFile(f))
+			}
+			if err != nil {
 				return nil, errors.Join(err, f.Close())
 			}
 			return f, nil
