@@ -298,6 +298,15 @@ func TestDelete(t *testing.T) {
 	}
 }
 
+func TestMisspeltParameters(t *testing.T) {
+	s := newSite(t, store.Options{}, nil)
+	s.post("/sse/s?clsoe=true", "x").want(400, "clsoe")
+	s.do("DELETE", "/sse/s?from=earliest", "").want(400, "from")
+	if got := s.do("HEAD", "/sse/s", "").header.Get("Stream-Last-Id"); got != "0" {
+		t.Errorf("last is %s", got)
+	}
+}
+
 func TestOwnedStreams(t *testing.T) {
 	s := newSite(t, store.Options{}, func(c *web.Config) { c.Owned = []string{"time"} })
 	s.post("/sse/time", "x").want(403)

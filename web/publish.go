@@ -66,6 +66,12 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, name string) {
 func (s *Server) delete(w http.ResponseWriter, r *http.Request, name string) {
 	err := s.checkOwner(name)
 	if err == nil {
+		var q query
+		if q, err = parseQuery(r); err == nil {
+			err = q.only()
+		}
+	}
+	if err == nil {
 		err = s.config.Streams.Log(name).Delete(r.Context())
 	}
 	if err != nil {
@@ -87,6 +93,9 @@ func (s *Server) checkOwner(stream string) error {
 func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Batch, err error) {
 	q, err := parseQuery(r)
 	if err != nil {
+		return b, err
+	}
+	if err := q.only("event", "close"); err != nil {
 		return b, err
 	}
 	b.Key = r.Header.Get("Idempotency-Key")

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,6 +71,17 @@ func parseQuery(r *http.Request) (query, error) {
 		return query{}, badRequest("the query cannot be read: %v", err)
 	}
 	return query{v}, nil
+}
+
+// only refuses parameters other than the known ones: a misspelt one must not be taken
+// for left out where something is written.
+func (q query) only(known ...string) error {
+	for name := range q.Values {
+		if !slices.Contains(known, name) {
+			return badRequest("the parameter %q is not known here", name)
+		}
+	}
+	return nil
 }
 
 // one returns a parameter that can be given once; empty is as good as not given.

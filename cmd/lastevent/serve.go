@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,7 +124,7 @@ func (f *serveFlags) validate() error {
 		return errors.New("--max-event-bytes must be at least 1")
 	}
 	if f.maxBatch < f.maxEvent || f.maxBatch > 1<<30 {
-		return fmt.Errorf("--max-batch-bytes must be from --max-event-bytes to 1GiB, and is %v", &f.maxBatch)
+		return fmt.Errorf("--max-batch-bytes, which is %v, must be at least --max-event-bytes, which is %v, and at most 1GiB", &f.maxBatch, &f.maxEvent)
 	}
 	if f.maxStreams < 0 {
 		return fmt.Errorf("--max-streams must not be negative, and is %d", f.maxStreams)
@@ -222,8 +223,13 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 	if err != nil {
 		return err
 	}
+	host, _, _ := net.SplitHostPort(f.listen) // validated
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		return err
+	}
 	log.Info().
-		Str("url", "http://"+listener.Addr().String()).
+		Str("url", "http://"+net.JoinHostPort(cmp.Or(host, "localhost"), port)).
 		Str("db", f.db).
 		Str("log", db.ID()).
 		Str("retained", f.retained()).
