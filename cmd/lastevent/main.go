@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,11 +26,13 @@ func run(args []string) int {
 		Use:           "lastevent",
 		Short:         "Server-Sent Events with a durable log, resumed by Last-Event-ID",
 		Long:          "Server-Sent Events with a durable log, resumed by Last-Event-ID.\n\nWithout a command, lastevent serves.",
+		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCommand(), versionCommand())
+	root.AddCommand(serveCommand(), benchCommand(), versionCommand())
 	root.SetArgs(withDefaultCommand(args))
 	err := root.Execute()
 	var failed *failure
@@ -45,7 +48,7 @@ func run(args []string) int {
 
 // withDefaultCommand makes serve the command where none is given.
 func withDefaultCommand(args []string) []string {
-	if len(args) > 0 && (!strings.HasPrefix(args[0], "-") || args[0] == "-h" || args[0] == "--help") {
+	if len(args) > 0 && (!strings.HasPrefix(args[0], "-") || slices.Contains([]string{"-h", "--help", "--version"}, args[0])) {
 		return args
 	}
 	return append([]string{"serve"}, args...)
