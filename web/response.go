@@ -83,34 +83,16 @@ func (res *connResponse) begin(p []byte, now time.Time) error {
 	header := res.header
 	res.header = nil
 	n := min(len(p), maxChunk)
-	if err := res.writeAll(res.appendChunk(header, p[:n]), now); err != nil || n == len(p) {
+	err := res.writeAll(res.appendChunk(header, p[:n]), now)
+	if err != nil || n == len(p) {
 		return err
 	}
 	return res.write(p[n:], now)
 }
 
 func (res *connResponse) write(p []byte, now time.Time) error {
-	for {
-		n := min(len(p), maxChunk)
-		if err := res.writeChunk(p[:n], now); err != nil {
-			return err
-		}
-		if p = p[n:]; len(p) == 0 {
-			return nil
-		}
-		now = time.Now()
-	}
-}
-
-func (res *connResponse) writeChunk(p []byte, now time.Time) error {
-	if len(p) > maxCopied && res.chunked {
-		// Without copying p, which many clients may share.
-		size := append(strconv.AppendUint(nil, uint64(len(p)), 16), crlf...)
-		parts := net.Buffers{size, p, crlf}
-		return res.persist(now, func() (int64, error) { return parts.WriteTo(res.conn) })
-	}
 	if len(p) > maxCopied {
-		return res.writeAll(p, now)
+		return res.writeShared(p, now)
 	}
 	buf := chunks.Get().(*[]byte)
 	*buf = res.appendChunk((*buf)[:0], p)
@@ -119,28 +101,62 @@ func (res *connResponse) writeChunk(p []byte, now time.Time) error {
 	return err
 }
 
-func (res *connResponse) writeAll(p []byte, now time.Time) error {
-	return res.persist(now, func() (int64, error) {
-		n, err := res.conn.Write(p)
-		p = p[n:]
-		return int64(n), err
-	})
-}
-
-// persist calls write, which goes on where it left off, until it is done, or until
-// the client has taken nothing for writeTimeout.
-func (res *connResponse) persist(now time.Time, write func() (int64, error)) error {
-	if res.deadline.Sub(now) < writeTimeout/2 { // setting it for each write costs more
+// writeShared writes without copying p, which many clients may share.
+func (res *connResponse) writeShared(p []byte, now time.Time) error {
+	for len(p) > 0 {
+		n := min(len(p), maxChunk)
+		parts := net.Buffers{p[:n]}
+		if res.chunked {
+			size := append(strconv.AppendUint(nil, uint64(n), 16), crlf...)
+			parts = net.Buffers{size, p[:n], crlf}
+		}
 		if err := res.setDeadline(now); err != nil {
 			return err
 		}
-	}
-	taken := now
-	for {
-		n, err := write()
-		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+		taken, err := parts.WriteTo(res.conn)
+		if err != nil {
+			err = res.persist(now, taken, err, func() (int64, error) { return parts.WriteTo(res.conn) })
+		}
+		if err != nil {
 			return err
 		}
+		p, now = p[n:], time.Now()
+	}
+	return nil
+}
+
+// writeAll is on the way of every live event, and of a depth that the smallest stack
+// has room for.
+func (res *connResponse) writeAll(p []byte, now time.Time) error {
+	if err := res.setDeadline(now); err != nil {
+		return err
+	}
+	n, err := res.conn.Write(p)
+	if err != nil {
+		p = p[n:]
+		err = res.persist(now, int64(n), err, func() (int64, error) {
+			n, err := res.conn.Write(p)
+			p = p[n:]
+			return int64(n), err
+		})
+	}
+	return err
+}
+
+// setDeadline makes a write end to see whether the client takes anything. Setting it
+// for each write would cost more.
+func (res *connResponse) setDeadline(now time.Time) error {
+	if res.deadline.Sub(now) >= writeTimeout/2 {
+		return nil
+	}
+	res.deadline = now.Add(writeTimeout)
+	return res.conn.SetWriteDeadline(res.deadline)
+}
+
+// persist goes on with a write that began at taken and of which the client took n bytes
+// before err, until it is done or the client has taken nothing for writeTimeout.
+func (res *connResponse) persist(taken time.Time, n int64, err error, write func() (int64, error)) error {
+	for errors.Is(err, os.ErrDeadlineExceeded) {
 		now := time.Now()
 		if n > 0 {
 			taken = now
@@ -148,15 +164,13 @@ func (res *connResponse) persist(now time.Time, write func() (int64, error)) err
 		if now.Sub(taken) >= writeTimeout {
 			return err
 		}
-		if err := res.setDeadline(taken); err != nil {
+		res.deadline = taken.Add(writeTimeout)
+		if err := res.conn.SetWriteDeadline(res.deadline); err != nil {
 			return err
 		}
+		n, err = write()
 	}
-}
-
-func (res *connResponse) setDeadline(taken time.Time) error {
-	res.deadline = taken.Add(writeTimeout)
-	return res.conn.SetWriteDeadline(res.deadline)
+	return err
 }
 
 func (res *connResponse) watch(wake chan<- struct{}) {
