@@ -9,7 +9,7 @@ import (
 
 // maxUnsent bounds what the kernel holds for a client that does not read, which
 // would otherwise be megabytes.
-const maxUnsent = 16 << 10
+const maxUnsent = 4 << 10
 
 func limitUnsent(conn net.Conn) error {
 	tcp, ok := conn.(*net.TCPConn)
