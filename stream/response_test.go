@@ -405,6 +405,23 @@ func TestMergedFilterAndLimit(t *testing.T) {
 	}
 }
 
+// An idle connection is told the positions in all streams, not only in the first
+// where something was filtered out.
+func TestMergedIdle(t *testing.T) {
+	w := newWorld(t, store.Retention{})
+	w.append("a", repeat(100, "x")...)
+	w.append("b", repeat(100, "x")...)
+	r, m := w.merge([]string{"a", "b"}, stream.Subscription{Types: []string{"rare"}})
+	w.append("a", "x 101")
+	w.append("b", "x 101", "x 102")
+	r.want("position #100.100")
+	r.unread = m.Idle()
+	r.want("position #101.102")
+	if m.Idle() != nil {
+		t.Error("told the same positions twice")
+	}
+}
+
 func TestMergedGapWhileConnected(t *testing.T) {
 	w := newWorld(t, store.Retention{Events: 2})
 	r, _ := w.merge([]string{"a", "b"}, stream.Subscription{})

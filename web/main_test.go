@@ -27,10 +27,7 @@ import (
 	"lastevent/web"
 )
 
-func TestMain(m *testing.M) {
-	// A server that a test does not drain goes on watching connections.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("lastevent/web.(*watcher).run"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A host is a server over a store of its own.
 type host struct {
