@@ -79,7 +79,7 @@ func (c *commit) putKey(name, key string, digest [32]byte, r Receipt) {
 }
 
 // removeKey removes the receipt that an entry of the order finds, unless the key was
-// used again since.
+// used again since, for an append with another last event.
 func (c *commit) removeKey(name string, order []byte) error {
 	k := keyOf(name, order)
 	v := c.keys.Get(k)

@@ -69,7 +69,7 @@ type Batch struct {
 	Close bool
 	// Key, if it is not empty, makes the append idempotent: while its last event is
 	// retained, a second one with the key appends nothing and gets the first one's
-	// receipt.
+	// receipt. It is not kept where there is nothing to append or close.
 	Key string
 	// Digest stands for what is asked for under the key.
 	Digest [32]byte

@@ -47,7 +47,7 @@ type Cursor struct {
 	start   uint64       // the position that it starts with
 
 	settling bool  // the start moves past what is evicted
-	firstErr error // of what the start was settled by
+	firstErr error // of settle
 
 	after uint64  // its position
 	told  uint64  // the ID that the client holds
@@ -125,9 +125,9 @@ func (c *Cursor) Begin() []byte {
 	return append(c.format.Position(p, c.start, c.bounds), first...)
 }
 
-// settle takes what comes first before the client is told its position, unless that
-// is its own: a start that it did not give by an ID has no gap, whatever is evicted
-// meanwhile.
+// settle takes what comes first. A client that resumes keeps its ID; any other start
+// moves, while nothing was told yet, past what is evicted, and so has no gap. An error
+// is for Next, for good.
 func (c *Cursor) settle() (first []byte) {
 	if c.resumes {
 		return nil
@@ -140,6 +140,15 @@ func (c *Cursor) settle() (first []byte) {
 	}
 	c.settling = false
 	return first
+}
+
+// passEvicted does that part of settle which tells no event.
+func (c *Cursor) passEvicted() {
+	if b := c.currentBounds(); !c.resumes && c.after+1 < b.First {
+		c.settling = true
+		c.skip(ReasonEvicted, b.First, b)
+		c.settling = false
+	}
 }
 
 // Next returns what comes after the cursor's position and moves it on. It does not
@@ -271,6 +280,7 @@ func (c *Cursor) end(b *store.Bounds) (p []byte, err error) {
 func (c *Cursor) skip(reason string, next uint64, b *store.Bounds) []byte {
 	if c.settling && reason == ReasonEvicted {
 		c.after, c.told, c.bounds = next-1, next-1, *b
+		c.until = max(c.until, c.after)
 		return nil
 	}
 	g := gapAfter(reason, c.after, next, b.Last)

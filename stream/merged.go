@@ -140,6 +140,10 @@ func (m *Merged) Finished() bool {
 // and the first events. It must be called once, before Next.
 func (m *Merged) Begin() []byte {
 	var p, first []byte
+	for i, c := range m.cursors { // before any of their IDs is told
+		c.passEvicted()
+		m.after[i] = c.after
+	}
 	starts := make([]uint64, len(m.cursors))
 	for i, c := range m.cursors {
 		first = append(first, c.settle()...)

@@ -7,8 +7,8 @@ import (
 	"lastevent/store"
 )
 
-// Span returns the position that the response begins after, and the one that it
-// ends with; the latter only of a subscription that is Once.
+// Span returns the position that the response begins after, which Begin may move, and
+// the one that it ends with; the latter only of a subscription that is Once.
 func (c *Cursor) Span() (after, until uint64) { return c.start, c.until }
 
 // limitPage ends the response before the event that exceeds the limit, or with

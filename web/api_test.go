@@ -250,6 +250,30 @@ func TestIdempotencyKey(t *testing.T) {
 	s.post("/sse/s?event=a", "x", key...).want(201, `{"id":1,"count":1}`)
 }
 
+// What exceeds the limit is another body, even if all up to the limit is the same.
+func TestKeyOfALongerBody(t *testing.T) {
+	s := newSite(t, store.Options{}, nil)
+	key := []string{"Idempotency-Key", "k", "Content-Type", lines}
+	line := `{"data":"` + strings.Repeat("x", 988) + `"}` + "\n"
+	batch := strings.Repeat(line, 4) // of 4000 bytes
+	s.post("/sse/s", batch, key...).want(201, `"count":4`)
+	s.post("/sse/s", batch+line, key...).want(422)
+	s.post("/sse/s", batch, key...).want(201, `"count":4`)
+}
+
+// An EventSource keeps its URL: after a reset it must not be reset again.
+func TestResetOnce(t *testing.T) {
+	s := newSite(t, store.Options{}, nil)
+	s.post("/sse/s", "a").want(201)
+	s.post("/sse/s", "b").want(201)
+	url := "/sse/s?log=another&lastEventId=1&limit=1"
+	s.get(url).want(200, `"reason":"reset"`, "id: 1\n")
+	if got := s.get(url, "Last-Event-ID", "1").want(200, "id: 2\n"); strings.Contains(got.body, "gap") {
+		t.Errorf("reset again: %s", got.body)
+	}
+	s.get("/sse/s?log=another&limit=1", "Last-Event-ID", "1").want(200, `"reason":"reset"`)
+}
+
 func TestClose(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
 	s.post("/sse/s", "a").want(201)
@@ -471,6 +495,7 @@ func TestNegotiation(t *testing.T) {
 
 func TestMergedRequest(t *testing.T) {
 	s := newSite(t, store.Options{}, nil)
+	s.get("/sse/a?stream=b&lastEventId=1.2").want(400)
 	s.post("/sse/a", "1").want(201)
 	s.get("/sse?stream=a&stream=b&from=earliest&limit=1").want(200, "id: 0.0\n", "id: 1.0~0\ndata: 1\n\n")
 	s.get("/sse?stream=a&lastEventId=0&limit=1").want(200, "id: 0\n", "id: 1~0\ndata: 1\n\n")

@@ -72,7 +72,7 @@ func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) erro
 	if follow, err := q.bool("follow", true); err != nil || !follow {
 		return cmp.Or(err, badRequest("several streams cannot be read with follow=false; read each by itself"))
 	}
-	sub, err := parseSelection(r, q)
+	sub, err := parseSelection(r, q, true)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,8 @@ func (s *Server) checkOwner(stream string) error {
 }
 
 // parseBatch reads what the request publishes. Where it returns an error beside a
-// key, the digest is that of the whole request all the same.
+// key, the digest is that of the whole request all the same, or of none that ever
+// succeeded.
 func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Batch, err error) {
 	q, err := parseQuery(r)
 	if err != nil {
@@ -122,8 +123,10 @@ func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Bat
 		b.Events, err = s.parseEvent(body, cmp.Or(typ, "message"), b.Close)
 	}
 	if b.Key != "" {
-		_, rest := io.Copy(io.Discard, body)
-		err = cmp.Or(err, rest)
+		if _, rest := io.Copy(io.Discard, body); rest != nil {
+			err = cmp.Or(err, rest)
+			fmt.Fprint(digest, "and more") // than a request under any key has had
+		}
 		digest.Sum(b.Digest[:0])
 	}
 	return b, err

@@ -107,7 +107,7 @@ func (q query) bool(name string, unless bool) (bool, error) {
 
 // parseSubscription reads what a GET of one stream asks for.
 func parseSubscription(r *http.Request, q query) (stream.Subscription, error) {
-	sub, err := parseSelection(r, q)
+	sub, err := parseSelection(r, q, false)
 	if err != nil {
 		return sub, err
 	}
@@ -126,9 +126,9 @@ func parseSubscription(r *http.Request, q query) (stream.Subscription, error) {
 	return sub, nil
 }
 
-// parseSelection reads which events a GET asks for.
-func parseSelection(r *http.Request, q query) (sub stream.Subscription, err error) {
-	if sub.Start, err = parseStart(r, q); err != nil {
+// parseSelection reads which events a GET asks for, of one stream or of several.
+func parseSelection(r *http.Request, q query, several bool) (sub stream.Subscription, err error) {
+	if sub.Start, err = parseStart(r, q, several); err != nil {
 		return sub, err
 	}
 	if sub.Limit, err = parseLimit(q); err != nil {
@@ -182,12 +182,15 @@ func negotiate(accept []string) (format string, named bool) {
 // parseStart reads where a subscription begins, by the header or the parameters.
 // A parameter that is wrong is an error; what is wrong with the header becomes a
 // gap, as no client could mend it, and an error would stop an EventSource for good.
-func parseStart(r *http.Request, q query) (start stream.Start, err error) {
+//
+// The log belongs to the ID: that of a parameter says nothing of the header that a
+// reconnecting EventSource adds, whose ID came after whatever gap there was.
+func parseStart(r *http.Request, q query, several bool) (start stream.Start, err error) {
 	id, err := q.one("lastEventId")
 	if err != nil {
 		return start, err
 	}
-	if id != "" && !isID(id, q.Has("stream")) {
+	if id != "" && !isID(id, several) {
 		return start, badRequest("lastEventId=%q is not an event ID: 1 to 20 digits, at most 2^64-1", id)
 	}
 	from, err := q.one("from")
@@ -202,6 +205,9 @@ func parseStart(r *http.Request, q query) (start stream.Start, err error) {
 		return start, err
 	}
 	if header := r.Header.Get("Last-Event-ID"); header != "" {
+		if id != "" {
+			log = ""
+		}
 		id = header
 	}
 	if id != "" {

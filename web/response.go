@@ -203,7 +203,7 @@ func (res *connResponse) end() {
 	defer res.watcher.forget(res.watched, res.wake)
 	defer res.conn.Close()
 	if res.chunked {
-		if _, err := res.conn.Write(lastChunk); err != nil {
+		if err := res.writeAll(lastChunk, time.Now()); err != nil {
 			return
 		}
 	}
