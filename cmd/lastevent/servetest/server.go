@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -58,6 +59,25 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
+// lookAtSources looks at the files of the module, once, in a test. The go command keeps
+// the result of tests for as long as all that they looked at is the same, and it does
+// not know that they build the program.
+var lookAtSources = sync.OnceValue(func() error {
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("go list -m: %w", err)
+	}
+	return filepath.WalkDir(strings.TrimSpace(string(dir)), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") {
+			return fs.SkipDir
+		}
+		if err == nil {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+})
+
 func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
@@ -75,6 +95,9 @@ func environment(more ...string) []string {
 // wrote to standard error. It kills one that does not exit.
 func Run(t *testing.T, dir string, env []string, args ...string) (status int, stderr string) {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
@@ -110,6 +133,9 @@ type Server struct {
 // It is killed at the end of the test.
 func Start(t *testing.T, flags ...string) *Server {
 	t.Helper()
+	if err := lookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	s := &Server{t: t, Ctx: ctx, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	s.DB, s.Addr = filepath.Join(t.TempDir(), "x.db"), freeAddr(t)
