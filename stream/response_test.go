@@ -245,6 +245,38 @@ func TestStartWithoutAGap(t *testing.T) {
 	}
 }
 
+// A page that begins later than it was to end is empty, and the next one has no gap.
+func TestPageBehindWhatIsEvicted(t *testing.T) {
+	w := newWorld(t, store.Retention{Events: 4})
+	w.append("s", repeat(4, "x")...)
+	c, err := w.set.Subscribe(t.Context(), "s", stream.Subscription{Start: earliest, Once: true, Limit: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	w.append("s", repeat(4, "x")...)
+	c.Begin()
+	if after, until := c.Span(); after != 4 || until < after {
+		t.Errorf("the page goes from %d to %d", after, until)
+	}
+}
+
+// The IDs of all merged streams hold where each of them begins, even if one of them
+// moved meanwhile.
+func TestMergedStartWithoutAGap(t *testing.T) {
+	w := newWorld(t, store.Retention{})
+	w.append("a", "x 1", "x 2")
+	w.append("b", "x 1", "x 2", "x 3")
+	m, err := w.set.SubscribeAll(t.Context(), []string{"a", "b"}, stream.Subscription{Start: earliest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	w.delete("b")
+	r := &response{t: t, source: m, unread: m.Begin()}
+	r.want("position #0.3", "x #1.3~0 1", "x #2.3~0 2")
+}
+
 func TestDeleteUnderClients(t *testing.T) {
 	w := newWorld(t, store.Retention{})
 	w.append("s", "a 1", "a 2")

@@ -1,10 +1,8 @@
 package web_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -250,16 +247,6 @@ func TestAfterAnotherRequest(t *testing.T) {
 	}
 }
 
-// The events 1, 2 and 3 are of 00:00, 00:01 and 00:02; it is 00:03.
-func TestFrom(t *testing.T) {
-	inBubble(t, setup{}, func(t *testing.T, s *host) { testFrom(t, s, 0) })
-}
-
-// None of it causes a gap, where what is asked for is no longer retained.
-func TestFromEvicted(t *testing.T) {
-	inBubble(t, setup{retention: store.Retention{Events: 2}}, func(t *testing.T, s *host) { testFrom(t, s, 1) })
-}
-
 func testFrom(t *testing.T, s *host, evicted int) {
 	for range 3 {
 		s.publish(t, "x", "data")
@@ -296,159 +283,6 @@ func testFrom(t *testing.T, s *host, evicted int) {
 			t.Errorf("from=%s: after %s, want %d", from, id, max(after, evicted))
 		}
 		sub.Close()
-	}
-}
-
-// The first of these that is given counts: the header, lastEventId, from.
-func TestWhichStart(t *testing.T) {
-	inBubble(t, setup{}, func(t *testing.T, s *host) {
-		s.publish(t, "x", "1", "2", "3", "4", "5")
-		for _, test := range []struct {
-			query, header string
-			after         string
-		}{
-			{"", "", "5"},
-			{"?from=-2", "", "3"},
-			{"?lastEventId=2", "", "2"},
-			{"?lastEventId=2&from=-2", "", "2"},
-			{"?from=-2&lastEventId=2", "", "2"},
-			{"?lastEventId=0&from=latest", "", "0"},
-			{"", "Last-Event-ID: 1", "1"},
-			{"", "last-event-id: 1", "1"},
-			{"?from=-2", "Last-Event-ID: 1", "1"},
-			{"?lastEventId=2", "Last-Event-ID: 1", "1"},
-			{"?lastEventId=2&from=-2", "Last-Event-ID: 0", "0"},
-			{"?from=-2", "Last-Event-ID:", "3"},
-			{"?from=-2", "Last-Event-ID:   ", "3"},
-			{"?lastEventId=2&from=-2", "Last-Event-ID:", "2"},
-			{"?lastEventId=&from=-2", "Last-Event-ID:", "3"},
-			{"?lastEventId=&from=", "Last-Event-ID:", "5"},
-			{"?log=another", "", "5"},
-			{"?log=another&from=-2", "", "3"},
-			{"?lastEventId=2&log=" + s.db.ID(), "", "2"},
-			{"?lastEventId=2&log=", "", "2"},
-			{"?lastEventId=00000000000000000002", "", "2"},
-			{"?lastEventId=%32", "", "2"},
-		} {
-			var headers []string
-			if test.header != "" {
-				headers = []string{test.header}
-			}
-			sub := s.subscribe(t, "/sse/x"+test.query, headers...)
-			if id := sub.position(t); id != test.after {
-				t.Errorf("%s with %q: after %s, want %s", test.query, test.header, id, test.after)
-			}
-			sub.Close()
-		}
-	})
-}
-
-func TestGaps(t *testing.T) {
-	inBubble(t, setup{retention: store.Retention{Events: 3}}, func(t *testing.T, s *host) {
-		s.publish(t, "x", "1", "2", "3", "4", "5")
-		long := strings.Repeat("0", 200)
-		for _, test := range []struct {
-			query, header string
-			reason, echo  string
-			missed        any
-		}{
-			{"?lastEventId=1", "", "evicted", "1", 1.0},
-			{"?lastEventId=0", "", "evicted", "0", 2.0},
-			{"", "1", "evicted", "1", 1.0},
-			{"?lastEventId=6", "", "ahead", "6", nil},
-			{"", "18446744073709551615", "ahead", "18446744073709551615", nil},
-			{"?lastEventId=4&log=another", "", "reset", "4", nil},
-			{"?log=another", "5", "reset", "5", nil},
-			{"", "x", "unknown", "x", nil},
-			{"?lastEventId=4", "x", "unknown", "x", nil}, // the header is given
-			{"?from=-1", "x", "unknown", "x", nil},
-			{"", "-1", "unknown", "-1", nil},
-			{"", "+1", "unknown", "+1", nil},
-			{"", "4.0", "unknown", "4.0", nil},
-			{"", "4, 4", "unknown", "4, 4", nil},
-			{"", "0x4", "unknown", "0x4", nil},
-			{"", "18446744073709551616", "unknown", "18446744073709551616", nil},
-			{"", "000000000000000000004", "unknown", "000000000000000000004", nil},
-			{"", `"<>&\`, "unknown", `"<>&\`, nil},
-			{"", "é\u2028", "unknown", "é\u2028", nil},
-			{"", "\xff", "unknown", "\ufffd", nil},
-			{"", long, "unknown", long[:128], nil},
-			{"", long[:128], "unknown", long[:128], nil},
-		} {
-			var headers []string
-			if test.header != "" {
-				headers = []string{"Last-Event-ID: " + test.header}
-			}
-			sub := s.subscribe(t, "/sse/x"+test.query, headers...)
-			m := sub.next(t)
-			var got map[string]any
-			if err := json.Unmarshal([]byte(m.Data), &got); err != nil || m.Type != "gap" || m.ID != "" {
-				t.Fatalf("%s with %q: begins with %+v, %v", test.query, test.header, m, err)
-			}
-			missed, there := got["missed"]
-			if got["reason"] != test.reason || got["lastEventId"] != test.echo || got["first"] != 3.0 || got["last"] != 5.0 || missed != test.missed || !there {
-				t.Errorf("%s with %q: %s", test.query, test.header, m.Data)
-			}
-			if id := sub.position(t); id != "2" {
-				t.Errorf("%s with %q: goes on after %s", test.query, test.header, id)
-			}
-			if m := sub.next(t); m.ID != "3" {
-				t.Errorf("%s with %q: goes on with %+v", test.query, test.header, m)
-			}
-			sub.Close()
-		}
-	})
-}
-
-// What is wrong with a parameter is said, whatever the header.
-func TestMalformedParameters(t *testing.T) {
-	s := newHost(t, setup{})
-	for query, names := range map[string]string{
-		"lastEventId=x":                     "lastEventId",
-		"lastEventId=-1":                    "lastEventId",
-		"lastEventId=1.0":                   "lastEventId",
-		"lastEventId=+1":                    "lastEventId",
-		"lastEventId=18446744073709551616":  "lastEventId",
-		"lastEventId=000000000000000000001": "lastEventId",
-		"lastEventId=1&lastEventId=1":       "lastEventId",
-		"from=x":                            "from",
-		"from=-0":                           "from",
-		"from=-":                            "from",
-		"from=--1":                          "from",
-		"from=-x":                           "from",
-		"from=-1.5":                         "from",
-		"from=-18446744073709551616":        "from",
-		"from=-10m":                         "from",
-		"from=10":                           "from",
-		"from=10x":                          "from",
-		"from=Earliest":                     "from",
-		"from=9999999h":                     "from",
-		"from=2026-01-02":                   "from",
-		"from=2026-01-02T03:04:05":          "from",
-		"from=2026-13-02T03:04:05Z":         "from",
-		"from=2026-01-02T03:04:05++02:00":   "from",
-		"from=1767323045":                   "from",
-		"from=earliest&from=latest":         "from",
-		"from=x&lastEventId=1":              "from",
-		"limit=0":                           "limit",
-		"limit=-1":                          "limit",
-		"limit=x":                           "limit",
-		"limit=1.5":                         "limit",
-		"limit=%2B1":                        "limit",
-		"limit=18446744073709551616":        "limit",
-		"limit=1&limit=1":                   "limit",
-		"log=a&log=b":                       "log",
-		"from=%zz":                          "query",
-		"from=earliest;limit=1":             "query",
-	} {
-		for _, headers := range [][]string{nil, {"Last-Event-ID: 0"}} {
-			for _, method := range []string{"GET", "HEAD"} {
-				w := s.do(t, method, "/sse/x?"+query, "", headers...)
-				if detail := isProblem(t, w, 400); !strings.Contains(detail, names) {
-					t.Errorf("%s: the detail does not name %s: %s", query, names, detail)
-				}
-			}
-		}
 	}
 }
 
@@ -611,6 +445,21 @@ func TestSlowClient(t *testing.T) {
 	})
 }
 
+// The end has its own time, however late the client took the last event.
+func TestSlowClientAtTheEnd(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		s.publish(t, "x", "1")
+		sub := s.subscribe(t, "/sse/x?limit=1", "Last-Event-ID: 0")
+		sub.position(t)
+		time.Sleep(25 * time.Second)
+		sub.next(t)
+		time.Sleep(10 * time.Second)
+		if m, err := sub.Next(); err != io.EOF {
+			t.Errorf("got %+v, %v, want the end", m, err)
+		}
+	})
+}
+
 // A slow body is read by a thousand bytes every five seconds.
 type slow struct{ io.Reader }
 
@@ -684,109 +533,6 @@ func (l *followed) Follow(ctx context.Context, f func(store.Bounds, []store.Even
 	return func() { stop(); l.n.Add(-1) }, nil
 }
 
-func TestDrain(t *testing.T) {
-	inBubble(t, setup{}, func(t *testing.T, s *host) {
-		s.publish(t, "x", "1")
-		var subs []*subscription
-		for range 10 {
-			sub := s.subscribe(t, "/sse/x")
-			sub.position(t)
-			subs = append(subs, sub)
-		}
-		s.send(t, "GET /sse/x")                     // takes nothing
-		stalled := s.subscribe(t, "/sse/x?from=-1") // takes no event
-		synctest.Wait()
-
-		start := time.Now()
-		if err := s.Drain(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if d := time.Since(start); d != 0 {
-			t.Errorf("it took %v", d)
-		}
-		for _, sub := range append(subs, stalled) {
-			var err error
-			for err == nil {
-				_, err = sub.Next()
-			}
-			if !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("a subscription ends with %v, want a cut", err)
-			}
-		}
-		if err := s.Drain(t.Context()); err != nil {
-			t.Errorf("the second time: %v", err)
-		}
-	})
-}
-
-// Nor does it wait for a client that does not take the end of its response.
-func TestDrainWhileEnding(t *testing.T) {
-	inBubble(t, setup{}, func(t *testing.T, s *host) {
-		s.publish(t, "x", "1")
-		sub := s.subscribe(t, "/sse/x?from=-1&limit=1")
-		sub.position(t)
-		sub.next(t)
-		synctest.Wait()
-		start := time.Now()
-		if err := s.Drain(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if d := time.Since(start); d > time.Second {
-			t.Errorf("it took %v", d)
-		}
-	})
-}
-
-// Whoever comes while the server begins to drain is cut, too, and never refused.
-func TestDrainWhileClientsCome(t *testing.T) {
-	s := overTCP(t, setup{})
-	const clients = 40
-	var wg sync.WaitGroup
-	subscribed := make(chan struct{}, clients)
-	for range clients {
-		conn := s.dial()
-		wg.Go(func() {
-			defer conn.Close()
-			if _, err := io.WriteString(conn, "GET /sse/x HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
-				t.Error(err)
-			}
-			head, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			subscribed <- struct{}{}
-			if err != nil || head.StatusCode != 200 {
-				t.Errorf("%+v, %v", head, err)
-				return
-			}
-			events := sse.NewReader(head.Body, 1000)
-			if m, err := events.Next(); err != nil || m.Type != "position" {
-				t.Errorf("begins with %+v, %v", m, err)
-			}
-			if m, err := events.Next(); !errors.Is(err, io.ErrUnexpectedEOF) {
-				t.Errorf("then %+v, %v, want a cut", m, err)
-			}
-		})
-	}
-	for range clients / 4 {
-		<-subscribed
-	}
-	if err := s.Drain(t.Context()); err != nil {
-		t.Error(err)
-	}
-	wg.Wait()
-}
-
-// A subscriber that comes while the server drains is told when to come back.
-func TestDraining(t *testing.T) {
-	inBubble(t, setup{retention: store.Retention{Events: 1}}, testDraining)
-}
-
-// An engine may be one that heeds the context.
-func TestDrainingWithAnotherEngine(t *testing.T) {
-	inBubble(t, setup{
-		retention: store.Retention{Events: 1},
-		log:       func(l stream.Log) stream.Log { return heedful{l} },
-	}, testDraining)
-}
-
 func testDraining(t *testing.T, s *host) {
 	s.publish(t, "x", "1", "2", "3")
 	if w := s.do(t, "GET", "/readyz", ""); w.Code != 200 {
@@ -825,23 +571,6 @@ func testDraining(t *testing.T, s *host) {
 	}
 }
 
-// A heedful log does nothing for a context that has ended.
-type heedful struct{ stream.Log }
-
-func (h heedful) Bounds(ctx context.Context) (store.Bounds, error) {
-	if err := ctx.Err(); err != nil {
-		return store.Bounds{}, err
-	}
-	return h.Log.Bounds(ctx)
-}
-
-func (h heedful) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (func(), error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	return h.Log.Follow(ctx, f)
-}
-
 // A subscriber is never answered as if all were well when its stream cannot be
 // read: it is refused, or cut so that it comes back.
 func TestReadingFails(t *testing.T) {
@@ -861,6 +590,24 @@ func TestReadingFails(t *testing.T) {
 			t.Errorf("got %+v", m)
 		}
 	})
+}
+
+// A read that fails must not look complete, which over HTTP/1.0 only a reset tells.
+func TestReadThatFailsIsCut(t *testing.T) {
+	var broken atomic.Bool
+	s := overTCP(t, setup{log: func(l stream.Log) stream.Log { return &breaking{l, &broken} }})
+	s.publish(t, "x", "1")
+	broken.Store(true)
+	for version, want := range map[string]error{"1.0": syscall.ECONNRESET, "1.1": io.ErrUnexpectedEOF} {
+		w := s.send(t, "GET /sse/x?follow=false HTTP/"+version)
+		r, err := http.ReadResponse(w.r, nil)
+		if err == nil { // the header may arrive
+			_, err = io.ReadAll(r.Body)
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("over HTTP/%s: %v, want %v", version, err, want)
+		}
+	}
 }
 
 // A breaking log cannot be read, now and then.
