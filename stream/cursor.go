@@ -181,6 +181,16 @@ func (c *Cursor) Next() (p []byte, changed <-chan struct{}, err error) {
 	}
 }
 
+// Behind reports whether Next has to read the log, as what comes next is not in the
+// stream's tail.
+func (c *Cursor) Behind() bool {
+	if c.tail == nil {
+		return true
+	}
+	v := c.tail.view.Load()
+	return c.after < v.bounds.Last && c.after+1 >= v.bounds.First && c.after+1 < v.first()
+}
+
 // mustTell reports whether so much was filtered out that the client, if it does not
 // get an ID, may meet a gap when it resumes: a quarter of what is retained.
 func (c *Cursor) mustTell() bool {

@@ -204,6 +204,9 @@ func (m *Merged) anyOf(all [MaxStreams]<-chan struct{}) <-chan struct{} {
 	return changed
 }
 
+// Behind is [Cursor.Behind] for all streams: it reports whether one of them is.
+func (m *Merged) Behind() bool { return slices.ContainsFunc(m.cursors, (*Cursor).Behind) }
+
 // Idle is [Cursor.Idle] for all streams: the last position holds all.
 func (m *Merged) Idle() (p []byte) {
 	for _, c := range m.cursors {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -32,9 +33,14 @@ type response interface {
 	begin(p []byte, now time.Time) error
 	// write writes p, which must not be empty.
 	write(p []byte, now time.Time) error
-	// watch makes wake get a value when the client may be gone, which a write tells,
-	// as far as that can be seen.
-	watch(wake chan<- struct{})
+	// tryWrite writes as much of p as it can without waiting for the client, and
+	// reports whether that is all. If not, finish is to be called before any other
+	// write, and before p changes.
+	tryWrite(p []byte) (all bool, err error)
+	// finish writes what tryWrite has left.
+	finish(now time.Time) error
+	// watch has c told when the client may be gone, as far as that can be seen.
+	watch(c hangUpper)
 	// end completes the response.
 	end()
 	// cut breaks the response off. It may be called while a write is under way,
@@ -42,17 +48,22 @@ type response interface {
 	cut()
 }
 
+// A hangUpper is told when its client has hung up, or may have.
+type hangUpper interface{ hungUp() }
+
 // A connResponse is a response on a connection taken over from net/http. To HTTP/1.1
 // it is chunked, which tells an end from a cut; to HTTP/1.0 the end of the connection
 // is an end and its reset a cut.
 type connResponse struct {
 	conn     net.Conn
+	raw      syscall.RawConn // of conn; nil: it is no socket
 	chunked  bool
 	header   []byte    // to begin with
 	deadline time.Time // of writes
+	rest     []byte    // left by tryWrite, framed
 	watcher  *watcher
 	watched  int32 // the watcher's name for the connection
-	wake     chan<- struct{}
+	client   hangUpper
 }
 
 // takeOver takes the connection from net/http.
@@ -73,7 +84,10 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 	_ = h.Write(head) // a buffer takes all
 	head.WriteString("\r\n")
 	// A connection that refuses these is broken, as the first write will show.
-	_ = limitUnsent(conn)
+	if socket, ok := conn.(*net.TCPConn); ok {
+		res.raw, _ = socket.SyscallConn()
+		_ = limitUnsent(res.raw)
+	}
 	_ = conn.SetDeadline(time.Time{})
 	res.header = head.Bytes()
 	return res, nil
@@ -173,9 +187,34 @@ func (res *connResponse) persist(taken time.Time, n int64, err error, write func
 	return err
 }
 
-func (res *connResponse) watch(wake chan<- struct{}) {
-	res.wake = wake
-	res.watched = res.watcher.watch(res.conn, wake)
+func (res *connResponse) tryWrite(p []byte) (all bool, err error) {
+	buf := chunks.Get().(*[]byte)
+	defer chunks.Put(buf)
+	*buf = res.appendChunk((*buf)[:0], p)
+	n := 0
+	if res.raw != nil {
+		n, err = writeNow(res.raw, *buf)
+	}
+	if err != nil || n == len(*buf) {
+		return err == nil, err
+	}
+	res.rest = bytes.Clone((*buf)[n:])
+	return false, nil
+}
+
+func (res *connResponse) finish(now time.Time) error {
+	p := res.rest
+	if res.rest = nil; len(p) == 0 {
+		return nil
+	}
+	return res.writeAll(p, now)
+}
+
+func (res *connResponse) watch(c hangUpper) {
+	res.client = c
+	if res.raw != nil {
+		res.watched = res.watcher.watch(res.raw, c)
+	}
 }
 
 // maxCopied is up to which size copying a chunk costs less than writing its parts.
@@ -200,7 +239,7 @@ var (
 )
 
 func (res *connResponse) end() {
-	defer res.watcher.forget(res.watched, res.wake)
+	defer res.watcher.forget(res.watched, res.client)
 	defer res.conn.Close()
 	if res.chunked {
 		if err := res.writeAll(lastChunk, time.Now()); err != nil {
@@ -216,7 +255,7 @@ func (res *connResponse) end() {
 
 func (res *connResponse) cut() {
 	res.reset()
-	res.watcher.forget(res.watched, res.wake)
+	res.watcher.forget(res.watched, res.client)
 }
 
 // reset closes the connection: without the final chunk, or by a reset where there are

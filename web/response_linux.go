@@ -1,8 +1,10 @@
 package web
 
 import (
-	"net"
+	"errors"
 	"os"
+	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,20 +13,44 @@ import (
 // would otherwise be megabytes.
 const maxUnsent = 4 << 10
 
-func limitUnsent(conn net.Conn) error {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return err
-	}
+func limitUnsent(raw syscall.RawConn) error {
 	var set error
-	if err := raw.Control(func(fd uintptr) {
+	err := raw.Control(func(fd uintptr) {
 		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
-	}); err != nil {
-		return err
+	})
+	return errors.Join(err, os.NewSyscallError("setsockopt", set))
+}
+
+// A nowWriter is one write. It is used again, as its function would cost an
+// allocation a write.
+type nowWriter struct {
+	p     []byte
+	n     int
+	err   error
+	write func(fd uintptr)
+}
+
+var nowWriters = sync.Pool{New: func() any {
+	w := new(nowWriter)
+	w.write = func(fd uintptr) { w.n, w.err = unix.Write(int(fd), w.p) }
+	return w
+}}
+
+// writeNow writes as much of p as the kernel takes at once.
+func writeNow(raw syscall.RawConn, p []byte) (int, error) {
+	w := nowWriters.Get().(*nowWriter)
+	defer nowWriters.Put(w)
+	w.p = p
+	// Control and not Write, which would heed a deadline that has passed.
+	err := raw.Control(w.write)
+	w.p = nil
+	switch {
+	case err != nil:
+		return 0, err
+	case w.err == unix.EAGAIN || w.err == unix.EINTR:
+		return 0, nil
+	case w.err != nil:
+		return 0, os.NewSyscallError("write", w.err)
 	}
-	return os.NewSyscallError("setsockopt", set)
+	return w.n, nil
 }

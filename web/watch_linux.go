@@ -2,7 +2,6 @@ package web
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -16,8 +15,8 @@ type watcher struct {
 	fd   int
 	file *os.File // of fd, for the runtime to wait on
 
-	mu   sync.Mutex                // guards wake, and fd against being closed
-	wake map[int32]chan<- struct{} // nil once the watcher is closed
+	mu      sync.Mutex          // guards clients, and fd against being closed
+	clients map[int32]hangUpper // nil once the watcher is closed
 }
 
 func newWatcher() (*watcher, error) {
@@ -28,7 +27,7 @@ func newWatcher() (*watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web: watching connections: %w", err)
 	}
-	w := &watcher{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), wake: map[int32]chan<- struct{}{}}
+	w := &watcher{fd: fd, file: os.NewFile(uintptr(fd), "epoll"), clients: map[int32]hangUpper{}}
 	raw, err := w.file.SyscallConn()
 	if err != nil {
 		return nil, fmt.Errorf("web: watching connections: %w", err)
@@ -51,50 +50,44 @@ func (w *watcher) run(raw syscall.RawConn) {
 		}
 		w.mu.Lock()
 		for _, e := range events[:n] {
-			poke(w.wake[e.Fd])
+			if c := w.clients[e.Fd]; c != nil {
+				c.hungUp()
+			}
 		}
 		w.mu.Unlock()
 	}
 }
 
-// watch makes wake get a value when the client has closed its side of the connection,
-// and when the connection is reset. It returns a name for the connection, or 0 where
+// watch tells the client when it has closed its side of the connection, and when the
+// connection is reset. It returns a name for the connection, or 0 where
 // that cannot be seen.
-func (w *watcher) watch(conn net.Conn, wake chan<- struct{}) int32 {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return 0
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return 0
-	}
+func (w *watcher) watch(raw syscall.RawConn, c hangUpper) int32 {
 	e := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET}
 	_ = raw.Control(func(fd uintptr) { // fails on a closed connection, as a write will
 		e.Fd = int32(fd)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.wake == nil {
+		if w.clients == nil {
 			return
 		}
-		w.wake[e.Fd] = wake
+		w.clients[e.Fd] = c
 		_ = unix.EpollCtl(w.fd, unix.EPOLL_CTL_ADD, int(fd), &e)
 	})
 	return e.Fd
 }
 
 // forget takes the name that watch returned. Another connection may have it already.
-func (w *watcher) forget(name int32, wake chan<- struct{}) {
+func (w *watcher) forget(name int32, c hangUpper) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.wake[name] == wake {
-		delete(w.wake, name)
+	if w.clients[name] == c {
+		delete(w.clients, name)
 	}
 }
 
 func (w *watcher) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.wake = nil
+	w.clients = nil
 	_ = w.file.Close() // nothing was written to it
 }

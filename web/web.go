@@ -77,12 +77,14 @@ type Server struct {
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
 	watcher *watcher
-	started time.Time
 
 	mu       sync.Mutex // guards clients, and draining together with them
 	clients  map[*client]struct{}
 	draining bool
-	gone     sync.WaitGroup // the clients' goroutines; added to under mu, before draining
+	gone     sync.WaitGroup // the clients; added to under mu, before draining
+
+	liveMu sync.Mutex    // guards lives, and what says so of each and of its clients
+	lives  map[any]*live // by client.key
 }
 
 // New returns a server, or all that is wrong with the config.
@@ -90,7 +92,7 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, cut: make(chan struct{}), clients: map[*client]struct{}{}, started: time.Now()}
+	s := &Server{config: c, cut: make(chan struct{}), clients: map[*client]struct{}{}, lives: map[any]*live{}}
 	var err error
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
