@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -66,6 +67,22 @@ func (q *queue) poke() {
 	}
 }
 
+// gather waits as long as more requests come from goroutines that are ready to run,
+// such as those that were just answered: the more there are in a commit, the less
+// each costs.
+func (q *queue) gather() {
+	for gathered := 0; ; {
+		q.mu.Lock()
+		n := len(q.requests)
+		q.mu.Unlock()
+		if n == gathered {
+			return
+		}
+		gathered = n
+		runtime.Gosched()
+	}
+}
+
 // take removes the oldest requests, of about maxCommit bytes in all. It reports
 // whether more may ever come.
 func (q *queue) take() (requests []*request, open bool) {
@@ -123,6 +140,7 @@ func (db *DB) run() {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		db.queue.gather()
 		requests, open := db.queue.take()
 		if !open {
 			return

@@ -109,8 +109,12 @@ func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Bat
 	if isBatch {
 		limit = s.config.MaxBatchBytes
 	}
-	digest := newDigest(q, r.Header)
-	body := io.TeeReader(http.MaxBytesReader(w, r.Body, limit), digest)
+	body := io.Reader(http.MaxBytesReader(w, r.Body, limit))
+	var digest hash.Hash
+	if b.Key != "" {
+		digest = newDigest(q, r.Header)
+		body = io.TeeReader(body, digest)
+	}
 	typ, err := q.one("event")
 	if err == nil {
 		b.Close, err = q.bool("close", false)

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,9 +26,6 @@ import (
 )
 
 const (
-	// gcPercent is less than Go's default: connections are many, live long and
-	// allocate little, so that the room for garbage costs more than collecting it.
-	gcPercent = 50
 	// stopTimeout is how long publishes have to finish once the server stops.
 	stopTimeout = 5 * time.Second
 	// timeStream is where the time producer appends.
@@ -67,9 +63,6 @@ func serveCommand() *cobra.Command {
 			}
 			if err := f.validate(); err != nil {
 				return err
-			}
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
 			}
 			log := newLogger(f.logLevel)
 			if err := f.serve(log); err != nil {
