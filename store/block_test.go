@@ -26,7 +26,7 @@ func writtenBlocks(name string, events ...Event) (keys, values [][]byte) {
 // twoOf returns the block with the number of its events set to two.
 func twoOf(value []byte) []byte {
 	value = slices.Clone(value)
-	binary.BigEndian.PutUint16(value[blockHeader-2:], 2)
+	binary.BigEndian.PutUint16(value[20:], 2)
 	return value
 }
 
@@ -61,7 +61,8 @@ func FuzzParseBlock(f *testing.F) {
 			return
 		}
 		next, total, size := b.first, b.total, 0
-		for e, before := range b.events() {
+		for d := b.events(); d.more(); {
+			e, before := d.event, d.total
 			if e.Seq != next || e.Seq < b.first || e.Seq > b.last {
 				t.Fatalf("event %d of the block of %d to %d; want %d", e.Seq, b.first, b.last, next)
 			}
@@ -103,7 +104,8 @@ func TestBlocks(t *testing.T) {
 		if b.first < b.last && len(values[i]) > blockSize {
 			t.Errorf("the block of %d to %d has %d bytes", b.first, b.last, len(values[i]))
 		}
-		for e := range b.events() {
+		for d := b.events(); d.more(); {
+			e := d.event
 			w := want[next]
 			if e.Seq != w.Seq || !e.Time.Equal(w.Time) || e.Type != w.Type || string(e.Data) != string(w.Data) {
 				t.Fatalf("got %+v; want %+v", e, w)

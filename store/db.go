@@ -20,7 +20,7 @@ import (
 )
 
 // formatVersion is that of the buckets, keys and values in the file.
-const formatVersion = 1
+const formatVersion = 2
 
 var (
 	metaBucket   = []byte("lastevent") // format, log
@@ -233,8 +233,8 @@ func (db *DB) readMeta(tx *bolt.Tx) error {
 	if len(format) != 4 || len(id) == 0 {
 		return fmt.Errorf("%w: its format cannot be read", ErrDamaged)
 	}
-	if v := binary.BigEndian.Uint32(format); v > formatVersion {
-		return fmt.Errorf("%w: version %d, and this program reads up to %d; use a newer lastevent", ErrVersion, v, formatVersion)
+	if v := binary.BigEndian.Uint32(format); v != formatVersion {
+		return fmt.Errorf("%w: version %d, and this program reads %d; use the lastevent that wrote it, or another file", ErrVersion, v, formatVersion)
 	}
 	for _, name := range [][]byte{stateBucket, eventsBucket, keysBucket, orderBucket} {
 		if tx.Bucket(name) == nil {

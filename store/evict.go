@@ -22,11 +22,11 @@ func (c *commit) evict(name string, s *state) {
 		return
 	}
 	for b := range blocks(c.events.Cursor(), name, s.first, s.last) {
-		for e, total := range b.events() {
-			if e.Seq <= s.first {
+		for d := b.events(); d.more(); {
+			if d.seq <= s.first {
 				continue
 			}
-			s.first, s.firstTime, s.evicted = e.Seq, e.Time.UnixNano(), total
+			s.first, s.firstTime, s.evicted = d.seq, d.time, d.total
 			if !exceeds() {
 				return
 			}

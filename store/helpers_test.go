@@ -85,7 +85,8 @@ func storedEvents(t testing.TB, path string) map[string][]Event {
 	look(t, writeTemp(t, data), func(tx *bolt.Tx) error {
 		return tx.Bucket(eventsBucket).ForEach(func(k, v []byte) error {
 			block, err := parseBlock(k, v)
-			for e := range block.events() {
+			for d := block.events(); d.more(); {
+				e := d.event
 				e.Data = bytes.Clone(e.Data)
 				name := streamOf(k)
 				events[name] = append(events[name], e)

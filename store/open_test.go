@@ -54,15 +54,17 @@ func wantOnly(t *testing.T, dir string, names ...string) {
 	}
 }
 
-func TestOpenNewerFormat(t *testing.T) {
+func TestOpenAnotherFormat(t *testing.T) {
 	path := tempFile(t)
 	db := OpenForTest(t, path, Options{})
 	mustAppend(t, db.Log("s"), "a")
 	CloseForTest(t, db)
-	edit(t, path, func(tx *bolt.Tx) error {
-		return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, formatVersion+1))
-	})
-	wantOpenError(t, path, ErrVersion)
+	for _, version := range []uint32{formatVersion - 1, formatVersion + 1} {
+		edit(t, path, func(tx *bolt.Tx) error {
+			return tx.Bucket(metaBucket).Put(formatKey, binary.BigEndian.AppendUint32(nil, version))
+		})
+		wantOpenError(t, path, ErrVersion)
+	}
 }
 
 func TestOpenForeign(t *testing.T) {

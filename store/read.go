@@ -9,6 +9,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"lastevent/stream/sse"
 )
 
 // A Log is the events of one stream.
@@ -34,7 +36,52 @@ func (l *Log) Bounds(context.Context) (b Bounds, err error) {
 //
 // Events that are stored but not whole end it. Where they are the first that it
 // would have to yield, the error is a CorruptError.
-func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (b Bounds, err error) {
+func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (Bounds, error) {
+	return l.walk(after, func(b block, next, last uint64) (uint64, bool) {
+		for d := b.events(); d.more() && d.seq <= last; {
+			if d.seq < next {
+				continue
+			}
+			next++
+			if !yield(d.event) {
+				return next, false
+			}
+		}
+		return next, true
+	})
+}
+
+// ReadText is Read for what goes over the wire: it appends to dst the text of the
+// events up to the sequence to, until dst has size bytes or somewhat more. Last is the
+// sequence of the last event that it appended; after, if that is none.
+func (l *Log) ReadText(_ context.Context, after, to uint64, dst []byte, size int) (text []byte, last uint64, b Bounds, err error) {
+	last = after
+	b, err = l.walk(after, func(b block, next, newest uint64) (uint64, bool) {
+		end := min(b.last, newest, to)
+		if next > end {
+			return next, false
+		}
+		if text := b.text(next, end); b.form == formText && text != nil {
+			dst = append(dst, text...)
+			next = end + 1
+		} else {
+			for d := b.events(); d.more() && d.seq <= end; {
+				if d.seq == next {
+					dst = sse.AppendEvent(dst, d.event.Type, d.seq, d.event.Data)
+					next++
+				}
+			}
+		}
+		last = next - 1
+		return next, len(dst) < size && next <= to
+	})
+	return dst, last, b, err
+}
+
+// walk calls visit with the log's blocks in turn, until it returns false. A visit is
+// for the block's events from next to last, as far as the block has them, and returns
+// the sequence that it has come to.
+func (l *Log) walk(after uint64, visit func(b block, next, last uint64) (uint64, bool)) (b Bounds, err error) {
 	err = l.db.view(func(tx *bolt.Tx) error {
 		var cur *bolt.Cursor
 		if cur, b, err = l.bounds(tx); err != nil || after >= b.Last {
@@ -43,23 +90,14 @@ func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (b B
 		start := max(after+1, b.First)
 		next := start
 		corruptTo := b.Last
-	read:
 		for block := range blocks(cur, l.name, next, b.Last) {
 			if block.first > next {
 				corruptTo = min(block.first-1, b.Last)
 				break
 			}
-			for e := range block.events() {
-				if e.Seq < next {
-					continue
-				}
-				if e.Seq > b.Last {
-					break read
-				}
-				next++
-				if !yield(e) {
-					return nil
-				}
+			more := true
+			if next, more = visit(block, next, b.Last); !more {
+				return nil
 			}
 		}
 		if next == start && next <= b.Last {
@@ -144,9 +182,9 @@ func (l *Log) since(cur *bolt.Cursor, s state, at int64) edge {
 	end := edge{seq: s.last + 1, total: s.total}
 	find := func(seq uint64) edge {
 		for b := range blocks(cur, l.name, seq, s.last) {
-			for e, total := range b.events() {
-				if e.Seq >= seq {
-					return edge{e.Seq, e.Time.UnixNano(), total}
+			for d := b.events(); d.more(); {
+				if d.seq >= seq {
+					return edge{d.seq, d.time, d.total}
 				}
 			}
 		}

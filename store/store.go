@@ -88,8 +88,8 @@ type Receipt struct {
 var (
 	// ErrLocked: another process has the file open.
 	ErrLocked = errors.New("is in use by another process")
-	// ErrVersion: the file was written by a newer lastevent.
-	ErrVersion = errors.New("has a newer format")
+	// ErrVersion: the file was written by a lastevent with another format.
+	ErrVersion = errors.New("has another format")
 	// ErrTooLarge: an event is larger than the bytes that its log retains.
 	ErrTooLarge = errors.New("event is larger than what is retained")
 	// ErrClosed: the log is closed.

@@ -336,15 +336,35 @@ func (c *Cursor) pick(b *block) []byte {
 // maxScan is how many bytes of events one read of the log goes through.
 const maxScan = 1 << 20
 
+// A textLog stores events as they go over the wire. [store.Log] is one, and says what
+// ReadText promises.
+type textLog interface {
+	ReadText(ctx context.Context, after, to uint64, dst []byte, size int) (text []byte, last uint64, b store.Bounds, err error)
+}
+
 // read gives events that are not in the tail.
 func (c *Cursor) read() ([]byte, error) {
-	var (
-		p       = c.buffer()
-		from    = c.after
-		scanned = 0
-		corrupt *store.CorruptError
-	)
-	b, err := c.log.Read(c.ctx, from, func(e store.Event) bool {
+	from := c.after
+	log, ok := c.log.(textLog)
+	if !ok || c.types != nil || c.format != SSE {
+		b, err := c.readEvents()
+		return c.readTo(from, b, err)
+	}
+	to := min(c.until, from+min(*c.left, math.MaxUint64-from))
+	p, last, b, err := log.ReadText(c.ctx, from, to, c.buffer(), blockSize)
+	if b.First > from+1 { // evicted meanwhile
+		p = p[:0]
+	} else if last > from {
+		c.moveTo(last, last-from)
+	}
+	*c.buf = p
+	return c.readTo(from, b, err)
+}
+
+// readEvents reads events one by one.
+func (c *Cursor) readEvents() (store.Bounds, error) {
+	p, scanned := c.buffer(), 0
+	b, err := c.log.Read(c.ctx, c.after, func(e store.Event) bool {
 		if e.Seq != c.after+1 || e.Seq > c.until {
 			return false
 		}
@@ -357,12 +377,18 @@ func (c *Cursor) read() ([]byte, error) {
 		return len(p) < blockSize && scanned < maxScan && *c.left > 0
 	})
 	*c.buf = p
+	return b, err
+}
+
+// readTo gives what a read of the log after from has brought.
+func (c *Cursor) readTo(from uint64, b store.Bounds, err error) ([]byte, error) {
+	var corrupt *store.CorruptError
 	switch {
 	case c.after > from || c.after >= c.until:
-		return p, nil
+		return *c.buf, nil
 	case err != nil && !errors.As(err, &corrupt):
 		return nil, err
-	case c.after+1 < b.First: // evicted meanwhile
+	case c.after+1 < b.First:
 		return c.skip(ReasonEvicted, b.First, &b), nil
 	case corrupt != nil:
 		return c.skip(ReasonCorrupt, corrupt.Last+1, &b), nil

@@ -50,6 +50,21 @@ func TypeOf(event []byte) []byte {
 	return typ[len(typePrefix) : len(typ)-1]
 }
 
+// Fields returns the type and the data of what AppendEvent appended, where the data
+// had no CR. The type is nil where that was something else.
+func Fields(event []byte) (typ, data []byte) {
+	_, _, lines := Split(event)
+	n := len(lines) - len("\n\n")
+	if n < len(dataPrefix) || !bytes.HasPrefix(lines, []byte(dataPrefix)) || string(lines[n:]) != "\n\n" {
+		return nil, nil
+	}
+	data = lines[len(dataPrefix):n:n]
+	if bytes.IndexByte(data, '\n') >= 0 {
+		data = bytes.ReplaceAll(data, []byte("\n"+dataPrefix), []byte("\n"))
+	}
+	return TypeOf(event), data
+}
+
 // AppendControl appends an event without an ID, which leaves the client's as it is.
 func AppendControl(dst []byte, typ string, data []byte) []byte {
 	return appendData(appendType(dst, typ), data)
@@ -64,7 +79,10 @@ func AppendRetry(dst []byte, d time.Duration) []byte {
 	return append(dst, '\n')
 }
 
-const typePrefix = "event: "
+const (
+	typePrefix = "event: "
+	dataPrefix = "data: "
+)
 
 func appendType(dst []byte, typ string) []byte {
 	if typ == "message" {
@@ -79,7 +97,7 @@ func appendType(dst []byte, typ string) []byte {
 func appendData(dst, data []byte) []byte {
 	crs := bytes.IndexByte(data, '\r') >= 0
 	for {
-		dst = append(dst, "data: "...)
+		dst = append(dst, dataPrefix...)
 		var end int
 		if crs {
 			end = bytes.IndexAny(data, "\r\n")

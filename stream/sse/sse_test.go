@@ -305,6 +305,23 @@ var lineEnds = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
 // What is written reaches a client: the type and the ID as they were, line ends in
 // the data as LF.
+func FuzzFields(f *testing.F) {
+	for _, data := range []string{"", "a", "a\nb", "\n", "a\n\n", "data: a\ndata: b", "\ndata: ", "event: x\n\nid: 1"} {
+		f.Add("message", []byte(data), []byte("data: "+data+"\n\n"))
+		f.Add("", []byte(data), []byte("id: 1\n"+data))
+	}
+	f.Fuzz(func(t *testing.T, typ string, data, anything []byte) {
+		sse.Fields(anything) // does not panic
+		if strings.ContainsAny(typ, "\r\n") || bytes.ContainsRune(data, '\r') {
+			return
+		}
+		event := sse.AppendEvent(nil, typ, 7, data)
+		if gotType, got := sse.Fields(event); string(gotType) != typ || !bytes.Equal(got, data) {
+			t.Errorf("%q with %q has become %q with %q", typ, data, gotType, got)
+		}
+	})
+}
+
 func FuzzRoundTrip(f *testing.F) {
 	for _, data := range []string{"", "x", "a\nb", "a\r\nb\rc", "\n", "\r\r\n\n", " x", ":", "\ufeff", "\x00", "🎉", "id: 7\n\ndata: evil"} {
 		f.Add("message", uint64(1), data)
