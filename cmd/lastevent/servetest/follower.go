@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"lastevent/stream/sse"
@@ -45,76 +44,24 @@ func Subscribe(ctx context.Context, client *http.Client, url, lastEventID string
 // Drop closes the connection abruptly.
 func (s *Subscription) Drop() { _ = s.body.Close() }
 
-// A Ledger is what anybody saw of a stream, and what was acknowledged.
-type Ledger struct {
-	mu     sync.Mutex
-	events map[uint64]Event
-	acked  map[uint64]bool
-}
-
-// NewLedger returns an empty ledger.
-func NewLedger() *Ledger { return &Ledger{events: map[uint64]Event{}, acked: map[uint64]bool{}} }
-
-// See enters an event. It is an error if its ID had another content before.
-func (l *Ledger) See(id uint64, e Event) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if before, ok := l.events[id]; ok && before != e {
-		return broken("ID %d was %.100q and is %.100q", id, before, e)
-	}
-	l.events[id] = e
-	return nil
-}
-
-// Acknowledge enters events that were published next to each other, up to the ID last.
-func (l *Ledger) Acknowledge(last uint64, events ...Event) error {
-	for i, e := range events {
-		id := last - uint64(len(events)-1-i)
-		l.mu.Lock()
-		again := l.acked[id]
-		l.acked[id] = true
-		l.mu.Unlock()
-		if again {
-			return broken("ID %d was acknowledged twice", id)
-		}
-		if err := l.See(id, e); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Len returns how many events were seen, and how many acknowledged.
-func (l *Ledger) Len() (seen, acknowledged int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.events), len(l.acked)
-}
-
-// IDs returns the IDs of each event.
-func (l *Ledger) IDs() map[Event][]uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	ids := map[Event][]uint64{}
-	for id, e := range l.events {
-		ids[e] = append(ids[e], id)
-	}
-	return ids
-}
-
 // A Follower is a client that resumes where it was, and checks that it misses
 // nothing but what a gap tells, exactly.
 type Follower struct {
 	Client *http.Client
 	URL    string
 	Seen   *Ledger // may be nil
+	Only   string  // if not empty, the only type that URL asks for
 
-	Began  bool // has an ID
-	After  uint64
-	Events int
-	Gaps   int
-	gap    *gap // not yet followed by its position
+	Began   bool // has an ID
+	After   uint64
+	Events  int
+	Gaps    int
+	gap     *gap   // not yet followed by its position
+	skipped []span // without an event of the type Only
 }
+
+// A span is IDs, from first to last.
+type span struct{ first, last uint64 }
 
 // gap is the data of a gap event.
 type gap struct {
@@ -200,6 +147,16 @@ func (f *Follower) Take(m sse.Message) error {
 	case m.Type == "position":
 		want = id
 	}
+	if f.Only != "" && m.Type != "position" && m.Type != f.Only {
+		return broken("%q of type %s, which was not asked for", m.Data, m.Type)
+	}
+	if f.Only != "" && f.gap == nil && f.Began && id > want {
+		f.skipped = append(f.skipped, span{f.After + 1, id - 1})
+		if m.Type == "position" {
+			f.skipped[len(f.skipped)-1].last = id
+		}
+		want = id
+	}
 	if id != want {
 		return broken("%s %d where %d must be", m.Type, id, want)
 	}
@@ -212,6 +169,19 @@ func (f *Follower) Take(m sse.Message) error {
 		return nil
 	}
 	return f.Seen.See(id, Event{m.Type, m.Data})
+}
+
+// CheckSkipped says which event a follower of one type should have got. Seen must
+// have all events by now.
+func (f *Follower) CheckSkipped() error {
+	for _, s := range f.skipped {
+		for id := s.first; id <= s.last; id++ {
+			if f.Seen.has(id, f.Only) {
+				return broken("ID %d, of type %s, was skipped", id, f.Only)
+			}
+		}
+	}
+	return nil
 }
 
 func (f *Follower) takeGap(m sse.Message) error {

@@ -26,16 +26,20 @@ type Producer struct {
 }
 
 // Publish publishes the events, several of them as a batch, under the key. Without
-// an error they are acknowledged, and in Seen.
+// an error they are acknowledged, and in Seen. Without a key it tries once, and where
+// that fails they may have been stored or not.
 func (p *Producer) Publish(key string, events ...Event) error {
 	path, body, typ := "/sse/"+p.Stream, Lines(events...), "application/x-ndjson"
 	if len(events) == 1 {
 		path, body, typ = path+"?event="+url.QueryEscape(events[0].Type), events[0].Data, "text/plain"
 	}
-	header := []string{"Content-Type", typ, "Idempotency-Key", key}
+	header := []string{"Content-Type", typ}
+	if key != "" {
+		header = append(header, "Idempotency-Key", key)
+	}
 	lost := false
 	for {
-		if p.Rand.IntN(4) == 0 && p.hangUp(path, body, header) && !lost {
+		if key != "" && p.Rand.IntN(4) == 0 && p.hangUp(path, body, header) && !lost {
 			lost = true
 			p.Lost++
 		}
@@ -52,7 +56,7 @@ func (p *Producer) Publish(key string, events ...Event) error {
 			return err
 		}
 		p.Failed++
-		if err := pause(p.Server.Ctx, 5*time.Millisecond); err != nil {
+		if err := pause(p.Server.Ctx, 5*time.Millisecond); err != nil || key == "" {
 			return err
 		}
 	}

@@ -26,12 +26,11 @@ import (
 	"time"
 )
 
-const (
-	// patience is how long a test waits for all that must happen in it.
-	patience = time.Minute
-	// stopsWithin is how long the server may take to stop.
-	stopsWithin = 10 * time.Second
-)
+// stopsWithin is how long the server may take to stop.
+const stopsWithin = 10 * time.Second
+
+// patience is how long a test waits for all that must happen in it.
+var patience = time.Duration(Rounds(1, 60)) * time.Minute
 
 // binary is the program under test. It has the race detector if the tests have.
 var binary string
