@@ -221,12 +221,9 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	if err != nil || !changed {
 		return errors.Join(err, tx.Rollback())
 	}
-	id := tx.ID()
-	db.inFlight.Store(&c.before)
-	if err := tx.Commit(); err != nil {
-		return db.commitFailed(id, err)
+	if err := db.sync(tx, c.before); err != nil {
+		return err
 	}
-	db.inFlight.Store(nil)
 	db.full.Store(false)
 	db.streams.Add(int64(c.created))
 	for name, l := range c.logs {
@@ -235,6 +232,19 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 		}
 	}
 	db.tell(c)
+	return nil
+}
+
+// sync commits the transaction. Until it is known to be synced, readers see its logs as
+// they were before.
+func (db *DB) sync(tx *bolt.Tx, before map[string]state) error {
+	f := &inFlight{id: tx.ID(), before: before, known: make(chan struct{})}
+	defer close(f.known)
+	db.inFlight.Store(f)
+	if err := tx.Commit(); err != nil {
+		return db.commitFailed(f.id, err)
+	}
+	db.inFlight.Store(nil)
 	return nil
 }
 

@@ -71,9 +71,9 @@ type DB struct {
 
 	streams atomic.Int64 // ever written
 
-	// inFlight holds, while a transaction that is not yet known to be synced may
-	// already be visible in the file, the states that its logs had before it.
-	inFlight atomic.Pointer[map[string]state]
+	// inFlight is set while a transaction that is not yet known to be synced may
+	// already be visible in the file.
+	inFlight atomic.Pointer[inFlight]
 
 	failed  chan struct{} // closed once failure is set
 	failure atomic.Pointer[error]
@@ -289,9 +289,22 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// view runs fn in a read transaction. Pages have no checksum, so a damaged one
-// may lead bbolt, or us, anywhere: that is an error like any other.
-func (db *DB) view(fn func(*bolt.Tx) error) (err error) {
+// view runs fn in a read transaction, and again in a later one if it needs what a
+// transaction in flight evicts: once that is synced it is not retained. Pages have no
+// checksum, so a damaged one may lead bbolt, or us, anywhere: that is an error like
+// any other.
+func (db *DB) view(fn func(*bolt.Tx) error) error {
+	for {
+		err := db.viewOnce(fn)
+		var evicting *evictingError
+		if !errors.As(err, &evicting) {
+			return err
+		}
+		<-evicting.known
+	}
+}
+
+func (db *DB) viewOnce(fn func(*bolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -17,10 +18,15 @@ type Stream struct {
 func (db *DB) Streams(context.Context) (streams []Stream, err error) {
 	var damaged error
 	err = db.view(func(tx *bolt.Tx) error {
+		streams, damaged = nil, nil
 		return tx.Bucket(stateBucket).ForEach(func(k, _ []byte) error {
 			name := string(k)
 			_, b, err := db.Log(name).bounds(tx)
-			if err != nil {
+			var evicting *evictingError
+			switch {
+			case errors.As(err, &evicting):
+				return err
+			case err != nil:
 				damaged = err
 				return nil
 			}

@@ -83,11 +83,15 @@ func (l *Log) ReadText(_ context.Context, after, to uint64, dst []byte, size int
 // the sequence that it has come to.
 func (l *Log) walk(after uint64, visit func(b block, next, last uint64) (uint64, bool)) (b Bounds, err error) {
 	err = l.db.view(func(tx *bolt.Tx) error {
-		var cur *bolt.Cursor
-		if cur, b, err = l.bounds(tx); err != nil || after >= b.Last {
+		cur, s, evicting, err := l.state(tx)
+		b = l.db.boundsOf(s)
+		if err != nil || after >= b.Last {
 			return err
 		}
 		start := max(after+1, b.First)
+		if evicting != nil && start < evicting.first {
+			return evicting
+		}
 		next := start
 		corruptTo := b.Last
 		for block := range blocks(cur, l.name, next, b.Last) {
@@ -112,11 +116,15 @@ func (l *Log) walk(after uint64, visit func(b block, next, last uint64) (uint64,
 // newest retained event before t, else First - 1.
 func (l *Log) Before(_ context.Context, t time.Time) (after uint64, err error) {
 	err = l.db.view(func(tx *bolt.Tx) error {
-		cur, s, err := l.state(tx)
-		if err == nil {
-			after = l.since(cur, s, nanos(t)).seq - 1
+		cur, s, evicting, err := l.state(tx)
+		switch {
+		case err != nil:
+			return err
+		case evicting != nil:
+			return evicting
 		}
-		return err
+		after = l.since(cur, s, nanos(t)).seq - 1
+		return nil
 	})
 	return after, err
 }
@@ -134,39 +142,65 @@ func nanos(t time.Time) int64 {
 
 // bounds returns the log's bounds, and a cursor over its blocks.
 func (l *Log) bounds(tx *bolt.Tx) (*bolt.Cursor, Bounds, error) {
-	cur, s, err := l.state(tx)
+	cur, s, _, err := l.state(tx)
 	return cur, l.db.boundsOf(s), err
 }
 
 // state returns the log's state, of what is synced and not expired, and a cursor
-// over its blocks.
-func (l *Log) state(tx *bolt.Tx) (*bolt.Cursor, state, error) {
+// over its blocks. With evicting, the transaction does not have all of these.
+func (l *Log) state(tx *bolt.Tx) (cur *bolt.Cursor, s state, evicting *evictingError, err error) {
 	events := tx.Bucket(eventsBucket)
-	s, _, err := loadState(tx.Bucket(stateBucket), events, l.name)
-	if err != nil {
-		return nil, newState(), err
+	if s, _, err = loadState(tx.Bucket(stateBucket), events, l.name); err != nil {
+		return nil, newState(), nil, err
 	}
-	s = l.db.synced(l.name, s)
-	cur := events.Cursor()
+	s, evicting = l.db.synced(tx, l.name, s)
+	cur = events.Cursor()
 	if now := l.db.now(); !s.empty() && l.db.retention.expired(s.firstTime, now) {
+		if evicting != nil {
+			return nil, newState(), nil, evicting
+		}
 		e := l.since(cur, s, now.Add(-l.db.retention.Age).UnixNano()+1)
 		s.first, s.firstTime, s.evicted = e.seq, e.time, e.total
 	}
-	return cur, s, nil
+	return cur, s, evicting, nil
 }
+
+// An inFlight is a transaction that is not yet known to be synced.
+type inFlight struct {
+	id     int
+	before map[string]state // of its logs
+	known  chan struct{}    // closed when it is synced, or has failed
+}
+
+// An evictingError says that a read transaction does not have all that is retained: a
+// transaction in flight, which it sees, has removed what is before first.
+type evictingError struct {
+	first uint64
+	known <-chan struct{} // closed when it is no longer in flight
+}
+
+func (*evictingError) Error() string { return "events are being evicted" }
 
 // synced returns a state that a read transaction sees without what is not yet known
 // to be synced. It must be called after the transaction began: a commit that ended
-// in between is synced.
-func (db *DB) synced(name string, s state) state {
-	if inFlight := db.inFlight.Load(); inFlight != nil {
-		if before, ok := (*inFlight)[name]; ok {
-			s.last, s.total = min(s.last, before.last), min(s.total, before.total)
-			s.first, s.evicted = min(s.first, s.last+1), min(s.evicted, s.total)
-			s.closed = s.closed && before.closed
-		}
+// in between is synced. What a failed one has evicted is gone.
+func (db *DB) synced(tx *bolt.Tx, name string, s state) (state, *evictingError) {
+	f := db.inFlight.Load()
+	if f == nil || tx.ID() < f.id {
+		return s, nil
 	}
-	return s
+	before, ok := f.before[name]
+	switch {
+	case !ok:
+		return s, nil
+	case s.first == before.first:
+		return before, nil
+	case db.failure.Load() != nil:
+		before.first, before.evicted = min(s.first, before.last+1), min(s.evicted, before.total)
+		before.firstTime = s.firstTime
+		return before, nil
+	}
+	return before, &evictingError{s.first, f.known}
 }
 
 // An edge is an event with the bytes of all events of the log before it.
