@@ -45,6 +45,51 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// TestPowerCutAfterPowerCut records a run on what a cut has left, and that again.
+func TestPowerCutAfterPowerCut(t *testing.T) {
+	needStrace(t)
+	for seed := range uint64(rounds(1, 10)) {
+		t.Run(fmt.Sprint("run ", seed), func(t *testing.T) {
+			t.Parallel()
+			r := recordRun(t, 200+seed, 15)
+			for n := range uint64(rounds(2, 5)) {
+				r = r.goOn(t, 300+10*seed+n)
+				r.wantWhole(t, seed, rounds(30, 100), len(r.calls))
+			}
+		})
+	}
+}
+
+// goOn cuts the power in the second half of the run and records another one on what
+// that leaves.
+func (r *run) goOn(t *testing.T, seed uint64) *run {
+	t.Helper()
+	rnd := rand.New(rand.NewPCG(seed, 3))
+	cut := r.start + len(r.calls[r.start:])*(50+rnd.IntN(50))/100
+	next := &run{dir: t.TempDir(), log: r.log, opened: -1, clocks: []clock{{0, r.now(cut)}}, streams: map[string][]*runStep{}}
+	d := newDisk()
+	for _, c := range r.calls[:cut] {
+		d.apply(c)
+	}
+	must(t, d.leave(next.dir, newCut(rnd)))
+	looked := t.TempDir() // as opening writes
+	must(t, os.CopyFS(looked, os.DirFS(next.dir)))
+	db, err := Open(filepath.Join(looked, runFile), Options{Retention: recordedRetention, Now: func() time.Time { return r.now(cut) }})
+	must(t, err)
+	for name, steps := range r.streams {
+		_, n, err := r.checkLog(db, name, cut)
+		must(t, err)
+		for _, s := range steps[:n] {
+			before := *s
+			before.begun, before.done = -1, -1
+			next.streams[name] = append(next.streams[name], &before)
+		}
+	}
+	must(t, db.Close())
+	next.record(t, seed, 15)
+	return next
+}
+
 // TestPowerCutAtFirstStart cuts the power between the first call and the first few
 // acknowledgements: the next start finds a whole log, or none and begins a new one.
 func TestPowerCutAtFirstStart(t *testing.T) {
@@ -210,6 +255,9 @@ func imageDir(t *testing.T) string {
 func (r *run) cuts(rnd *rand.Rand, n, end int) (cuts []int) {
 	var syncs, acked []int
 	for i, c := range r.calls[:end] {
+		if i < r.start {
+			continue
+		}
 		if c.kind == callSync || c.kind == callSyncDir {
 			syncs = append(syncs, i)
 		}
@@ -218,7 +266,7 @@ func (r *run) cuts(rnd *rand.Rand, n, end int) (cuts []int) {
 		}
 	}
 	for i := range n {
-		cut := rnd.IntN(end)
+		cut := r.start + rnd.IntN(end-r.start)
 		if special := [][]int{syncs, acked, nil}[i%3]; len(special) > 0 {
 			cut = special[rnd.IntN(len(special))]
 		}
@@ -251,11 +299,11 @@ func (r *run) checkLogs(db *DB, call int) error {
 	var written []string
 	bounds := map[string]Bounds{}
 	for name := range r.streams {
-		b, exists, err := r.checkLog(db, name, call)
+		b, n, err := r.checkLog(db, name, call)
 		if err != nil {
 			return fmt.Errorf("stream %s: %w", name, err)
 		}
-		if bounds[name] = b; exists {
+		if bounds[name] = b; n > 0 {
 			written = append(written, name)
 		}
 	}

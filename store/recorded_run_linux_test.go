@@ -19,7 +19,7 @@ import (
 const (
 	recordedPath   = "LASTEVENT_TEST_RECORDED"        // the file
 	recordedLedger = "LASTEVENT_TEST_RECORDED_LEDGER" // what is acknowledged
-	recordedPlan   = "LASTEVENT_TEST_RECORDED_PLAN"   // seed, steps
+	recordedPlan   = "LASTEVENT_TEST_RECORDED_PLAN"   // seed, steps, the clock
 )
 
 const recordedProducers = 6
@@ -46,7 +46,7 @@ func planRun(seed uint64, steps int) (producers [][]step) {
 		own := fmt.Sprint("own/", p)
 		plan := []step{{stream: own, batch: planBatch(rnd, 1+p, 40<<10)}} // the file grows at once
 		for i := range steps {
-			plan = append(plan, planStep(rnd, own, fmt.Sprintf("short/%d/%d", p, i)))
+			plan = append(plan, planStep(rnd, own, fmt.Sprintf("short/%d/%d/%d", seed, p, i)))
 		}
 		if p%2 == 0 {
 			plan = append(plan, step{stream: own, batch: Batch{Close: true, Key: "end", Digest: sha256.Sum256(nil)}})
@@ -100,13 +100,21 @@ func planBatch(rnd *rand.Rand, n, bytes int) (b Batch) {
 // recordRun records a run on a new file.
 func recordRun(t *testing.T, seed uint64, steps int, injections ...string) *run {
 	t.Helper()
-	dir, ledger := t.TempDir(), filepath.Join(t.TempDir(), "ledger")
-	calls := record(t, "TestRecordedRun", dir, ledger, []string{
-		recordedPath + "=" + filepath.Join(dir, runFile),
+	r := &run{dir: t.TempDir(), clocks: []clock{{0, recordedStart}}, streams: map[string][]*runStep{}}
+	r.record(t, seed, steps, injections...)
+	return r
+}
+
+// record adds to the run, which has what was before, the calls of a process.
+func (r *run) record(t *testing.T, seed uint64, steps int, injections ...string) {
+	t.Helper()
+	ledger := filepath.Join(t.TempDir(), "ledger")
+	r.calls = record(t, "TestRecordedRun", r.dir, ledger, []string{
+		recordedPath + "=" + filepath.Join(r.dir, runFile),
 		recordedLedger + "=" + ledger,
-		recordedPlan + "=" + fmt.Sprint(seed, " ", steps),
+		recordedPlan + "=" + fmt.Sprint(seed, " ", steps, " ", r.clocks[0].now.UnixNano()),
 	}, injections...)
-	return readRun(t, calls, planRun(seed, steps))
+	r.read(t, planRun(seed, steps))
 }
 
 func TestRecordedRun(t *testing.T) {
@@ -116,14 +124,15 @@ func TestRecordedRun(t *testing.T) {
 	}
 	var seed uint64
 	var steps int
-	if _, err := fmt.Sscan(os.Getenv(recordedPlan), &seed, &steps); err != nil {
+	var start int64
+	if _, err := fmt.Sscan(os.Getenv(recordedPlan), &seed, &steps, &start); err != nil {
 		t.Fatal(err)
 	}
 	ledger, err := os.Create(os.Getenv(recordedLedger))
 	must(t, err)
 	defer ledger.Close()
 	c := &recorded{ledger: ledger}
-	c.clock.Store(recordedStart.UnixNano())
+	c.clock.Store(start)
 	plan := planRun(seed, steps)
 	half := len(plan[0]) / 2
 	c.run(t, path, plan, 0, half)
@@ -198,7 +207,7 @@ func (c *recorded) do(t *testing.T, db *DB, id string, s step) {
 		at = s.batch.Events[0].Time.UnixNano()
 	}
 	switch {
-	case errors.Is(err, ErrTooLarge):
+	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrClosed): // by a run before
 		c.note("refused %s", id)
 	case err != nil:
 		t.Error(err)
@@ -212,7 +221,9 @@ const runFile = "store.db"
 
 // A run is what was recorded.
 type run struct {
+	dir     string
 	calls   []call
+	start   int    // the first call of the process
 	log     string // the name of the numbering
 	opened  int    // the call before which the file was first open
 	done    []int  // the calls by which something was acknowledged
@@ -236,22 +247,24 @@ type runStep struct {
 	time        time.Time
 }
 
-func readRun(t *testing.T, calls []call, plan [][]step) *run {
+// read reads what the calls tell.
+func (r *run) read(t *testing.T, plan [][]step) {
 	t.Helper()
-	r := &run{calls: calls, clocks: []clock{{0, recordedStart}}, streams: map[string][]*runStep{}}
 	steps := make([][]*runStep, len(plan))
 	for p := range plan {
 		for _, s := range plan[p] {
 			steps[p] = append(steps[p], &runStep{step: s})
 		}
 	}
-	for i, c := range calls {
+	for i, c := range r.calls {
+		if c.kind == callSyncDir && r.start == 0 {
+			r.start = i + 1
+		}
 		if c.kind == callLedger {
 			r.readLine(t, i, strings.Fields(c.line), steps)
 		}
 	}
 	r.order(t, steps)
-	return r
 }
 
 func (r *run) readLine(t *testing.T, i int, line []string, steps [][]*runStep) {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -43,8 +44,16 @@ const recordedCalls = "openat,close,pwrite64,write,ftruncate,fdatasync,fsync,lin
 
 // record runs a test of this package in a process of its own under strace, and
 // returns what it did in the folder, and the lines that it wrote to the file ledger.
+// What the folder has before is returned as if it had been written and synced.
 func record(t *testing.T, test, dir, ledger string, env []string, injections ...string) []call {
 	t.Helper()
+	p := tracer{
+		dir: dir, ledger: ledger,
+		open:  map[string]opened{},
+		names: map[string]int{},
+		begun: map[string]string{},
+	}
+	must(t, p.readFolder())
 	trace := filepath.Join(t.TempDir(), "trace")
 	args := []string{"-f", "-qq", "-xx", "-s", "100000000", "-o", trace, "-e", "trace=" + recordedCalls, "-e", "signal=none"}
 	for _, i := range injections {
@@ -60,12 +69,6 @@ func record(t *testing.T, test, dir, ledger string, env []string, injections ...
 	f, err := os.Open(trace)
 	must(t, err)
 	defer f.Close()
-	p := tracer{
-		dir: dir, ledger: ledger,
-		open:  map[string]opened{},
-		names: map[string]int{},
-		begun: map[string]string{},
-	}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<30)
 	for lines.Scan() {
@@ -92,6 +95,20 @@ type tracer struct {
 type opened struct {
 	file        int
 	dir, ledger bool
+}
+
+// readFolder enters what there is before the process starts.
+func (p *tracer) readFolder() error {
+	entries, err := os.ReadDir(p.dir)
+	for _, e := range entries {
+		data, readErr := os.ReadFile(filepath.Join(p.dir, e.Name()))
+		err = cmp.Or(err, readErr)
+		p.setNames(map[string]int{e.Name(): p.files})
+		p.calls = append(p.calls, call{kind: callWrite, file: p.files, data: data}, call{kind: callSync, file: p.files})
+		p.files++
+	}
+	p.calls = append(p.calls, call{kind: callSyncDir})
+	return err
 }
 
 func (p *tracer) line(line string) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -13,8 +14,12 @@ import (
 // order gives each stream its steps in the order in which they took effect.
 func (r *run) order(t *testing.T, steps [][]*runStep) {
 	t.Helper()
+	before := map[string]uint64{}
+	for name, steps := range r.streams {
+		before[name] = steps[len(steps)-1].last
+	}
 	for _, plan := range steps {
-		last := map[string]uint64{}
+		last := maps.Clone(before)
 		for _, s := range plan {
 			switch {
 			case s.done == 0:
@@ -82,8 +87,8 @@ func wantAfter(steps []*runStep, now time.Time) (w want) {
 
 // checkLog says in what a log differs from what it has to hold when there is no call
 // from the given one on: the steps that were acknowledged, and maybe some of those
-// that had begun. It returns which of the two it is.
-func (r *run) checkLog(db *DB, name string, call int) (got Bounds, written bool, err error) {
+// that had begun. It returns how many they are.
+func (r *run) checkLog(db *DB, name string, call int) (got Bounds, n int, err error) {
 	steps := r.streams[name]
 	least, most := 0, 0
 	for i, s := range steps {
@@ -94,14 +99,14 @@ func (r *run) checkLog(db *DB, name string, call int) (got Bounds, written bool,
 			most = i + 1
 		}
 	}
-	for n := least; n <= most; n++ {
+	for n = least; n <= most; n++ {
 		var diff error
 		if got, diff = r.checkLogAfter(db, name, wantAfter(steps[:n], r.now(call)), n); diff == nil {
-			return got, n > 0, nil
+			return got, n, nil
 		}
 		err = errors.Join(err, fmt.Errorf("after %d of %d to %d steps: %w", n, least, most, diff))
 	}
-	return got, false, err
+	return got, 0, err
 }
 
 func (r *run) checkLogAfter(db *DB, name string, w want, n int) (Bounds, error) {
