@@ -23,6 +23,7 @@ import (
 const (
 	killRetained = 1000
 	killAway     = 12
+	killPublish  = 166 // at most so often between two kills
 )
 
 // TestKill kills the server again and again under many producers and clients. What
@@ -44,7 +45,10 @@ func TestKill(t *testing.T) {
 		for len(k.acked) > 0 {
 			<-k.acked // before the restart, or while it was checked
 		}
-		for range rnd.IntN(150) {
+		for len(k.allowed) < killPublish {
+			k.allowed <- struct{}{}
+		}
+		for range rnd.IntN(killPublish - len(k.producers)) {
 			select {
 			case <-k.acked:
 			case <-s.Ctx.Done():
@@ -83,7 +87,8 @@ type killTest struct {
 	server    *servetest.Server
 	streams   []*killStream
 	producers []*servetest.Producer
-	acked     chan struct{} // a token for each publish
+	allowed   chan struct{} // a token for each publish that may begin
+	acked     chan struct{} // a token for each that has ended
 	stop      context.CancelFunc
 	ctx       context.Context
 	done      sync.WaitGroup
@@ -99,7 +104,7 @@ type killStream struct {
 }
 
 func newKillTest(s *servetest.Server, seed uint64, names ...string) *killTest {
-	k := &killTest{server: s, acked: make(chan struct{}, 1<<20)}
+	k := &killTest{server: s, allowed: make(chan struct{}, killPublish), acked: make(chan struct{}, 3*killPublish)}
 	k.ctx, k.stop = context.WithCancel(s.Ctx)
 	for _, name := range names {
 		stream := &killStream{name: name, seen: servetest.NewLedger()}
@@ -128,7 +133,12 @@ func newKillTest(s *servetest.Server, seed uint64, names ...string) *killTest {
 func (k *killTest) begin(t *testing.T) {
 	for i, p := range k.producers {
 		k.done.Go(func() {
-			for n := 0; k.ctx.Err() == nil; n++ {
+			for n := 0; ; n++ {
+				select {
+				case <-k.allowed:
+				case <-k.ctx.Done():
+					return
+				}
 				events := make([]servetest.Event, 1)
 				if p.Rand.IntN(3) == 0 {
 					events = make([]servetest.Event, 2+p.Rand.IntN(15))
