@@ -56,7 +56,8 @@ type hangUpper interface{ hungUp() }
 // is an end and its reset a cut.
 type connResponse struct {
 	conn     net.Conn
-	raw      syscall.RawConn // of conn; nil: it is no socket
+	socket   syscall.RawConn // under conn; nil: there is none
+	direct   bool            // what is written to conn goes to the socket as it is
 	chunked  bool
 	header   []byte    // to begin with
 	deadline time.Time // of writes
@@ -84,13 +85,22 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 	_ = h.Write(head) // a buffer takes all
 	head.WriteString("\r\n")
 	// A connection that refuses these is broken, as the first write will show.
-	if socket, ok := conn.(*net.TCPConn); ok {
-		res.raw, _ = socket.SyscallConn()
-		_ = limitUnsent(res.raw)
+	if tcp, ok := under(conn).(*net.TCPConn); ok {
+		res.direct = tcp == conn
+		res.socket, _ = tcp.SyscallConn()
+		_ = limitUnsent(res.socket)
 	}
 	_ = conn.SetDeadline(time.Time{})
 	res.header = head.Bytes()
 	return res, nil
+}
+
+// under returns the connection that TLS runs on, or else the connection itself.
+func under(conn net.Conn) net.Conn {
+	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		return c.NetConn()
+	}
+	return conn
 }
 
 func (res *connResponse) begin(p []byte, now time.Time) error {
@@ -192,8 +202,8 @@ func (res *connResponse) tryWrite(p []byte) (all bool, err error) {
 	defer chunks.Put(buf)
 	*buf = res.appendChunk((*buf)[:0], p)
 	n := 0
-	if res.raw != nil {
-		n, err = writeNow(res.raw, *buf)
+	if res.direct {
+		n, err = writeNow(res.socket, *buf)
 	}
 	if err != nil || n == len(*buf) {
 		return err == nil, err
@@ -212,8 +222,8 @@ func (res *connResponse) finish(now time.Time) error {
 
 func (res *connResponse) watch(c hangUpper) {
 	res.client = c
-	if res.raw != nil {
-		res.watched = res.watcher.watch(res.raw, c)
+	if res.socket != nil {
+		res.watched = res.watcher.watch(res.socket, c)
 	}
 }
 
@@ -261,7 +271,7 @@ func (res *connResponse) cut() {
 // reset closes the connection: without the final chunk, or by a reset where there are
 // no chunks.
 func (res *connResponse) reset() {
-	if tcp, ok := res.conn.(*net.TCPConn); ok && !res.chunked {
+	if tcp, ok := under(res.conn).(*net.TCPConn); ok && !res.chunked {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
 	}
 	_ = res.conn.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	stdlog "log"
@@ -34,19 +35,20 @@ const (
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	listen       string
-	db           string
-	timeEvery    time.Duration
-	retainEvents uint64
-	retainBytes  size
-	retainAge    time.Duration
-	heartbeat    time.Duration
-	retry        time.Duration
-	maxEvent     size
-	maxBatch     size
-	maxStreams   int
-	allowHosts   []string
-	logLevel     string
+	listen          string
+	db              string
+	timeEvery       time.Duration
+	retainEvents    uint64
+	retainBytes     size
+	retainAge       time.Duration
+	heartbeat       time.Duration
+	retry           time.Duration
+	maxEvent        size
+	maxBatch        size
+	maxStreams      int
+	allowHosts      []string
+	logLevel        string
+	tlsCert, tlsKey string
 }
 
 func serveCommand() *cobra.Command {
@@ -86,6 +88,8 @@ func serveCommand() *cobra.Command {
 	flags.Var(&f.maxBatch, "max-batch-bytes", "size of the largest body of a batch")
 	flags.IntVar(&f.maxStreams, "max-streams", 100_000, "how many streams can be written in all; 0 is no limit")
 	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` with the certificate, and those up to its root, in PEM; with --tls-key the server speaks TLS, and HTTP/2")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's key in PEM; both are read again when they change")
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
 	return cmd
 }
@@ -121,6 +125,9 @@ func (f *serveFlags) validate() error {
 	}
 	if f.maxStreams < 0 {
 		return fmt.Errorf("--max-streams must not be negative, and is %d", f.maxStreams)
+	}
+	if err := f.validateTLS(); err != nil {
+		return err
 	}
 	if _, err := zerolog.ParseLevel(f.logLevel); err != nil || f.logLevel == "" {
 		return fmt.Errorf("--log-level %q is not debug, info, warn or error", f.logLevel)
@@ -166,6 +173,12 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 		return fmt.Errorf("--listen %s: %w", f.listen, err)
 	}
 	defer listener.Close()
+	var cert *certificate
+	if f.tlsCert != "" {
+		if cert, err = loadCertificate(f.tlsCert, f.tlsKey, log); err != nil {
+			return err
+		}
+	}
 	db, err := store.Open(f.db, store.Options{
 		Retention: store.Retention{
 			Events: f.retainEvents,
@@ -190,7 +203,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 		stopTime := produceTime(db.Log(timeStream), f.timeEvery, log)
 		defer stopTime()
 	}
-	return f.serveUntil(ctx, stop, listener, server, db, log)
+	return f.serveUntil(ctx, stop, listener, cert, server, db, log)
 }
 
 func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logger) web.Config {
@@ -221,8 +234,12 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 	if err != nil {
 		return err
 	}
+	scheme := "http://"
+	if f.tlsCert != "" {
+		scheme = "https://"
+	}
 	log.Info().
-		Str("url", "http://"+net.JoinHostPort(cmp.Or(host, "localhost"), port)).
+		Str("url", scheme+net.JoinHostPort(cmp.Or(host, "localhost"), port)).
 		Str("db", f.db).
 		Str("log", db.ID()).
 		Str("retained", f.retained()).
@@ -244,7 +261,7 @@ func (w debugWriter) Write(p []byte) (int, error) {
 
 // serveUntil serves until the context ends, and then stops in order: no new
 // connections, publishes finish, subscriptions are cut.
-func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listener net.Listener, server *web.Server, db *store.DB, log zerolog.Logger) error {
+func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listener net.Listener, cert *certificate, server *web.Server, db *store.DB, log zerolog.Logger) error {
 	h := &http.Server{
 		Handler:           server,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -258,7 +275,13 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true) // as proxies may speak it
 	served := make(chan error, 1)
-	go func() { served <- h.Serve(listener) }()
+	if cert != nil {
+		h.Protocols.SetHTTP2(true)
+		h.TLSConfig = &tls.Config{GetCertificate: cert.get}
+		go func() { served <- h.ServeTLS(listener, "", "") }()
+	} else {
+		go func() { served <- h.Serve(listener) }()
+	}
 	var err error
 	select {
 	case <-ctx.Done():

@@ -139,6 +139,9 @@ func Start(t *testing.T, flags ...string) *Server {
 	s := &Server{t: t, Ctx: ctx, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	s.DB, s.Addr = filepath.Join(t.TempDir(), "x.db"), freeAddr(t)
 	s.URL = "http://" + s.Addr
+	if slices.Contains(flags, "--tls-cert") {
+		s.URL = "https://" + s.Addr
+	}
 	s.args = append([]string{"serve", "--listen", s.Addr, "--db", s.DB, "--time-every", "0"}, flags...)
 	t.Cleanup(func() {
 		cancel()

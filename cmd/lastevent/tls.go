@@ -1,0 +1,80 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// A certificate is read from two files, and again when they have changed: whoever
+// renews it need not restart the server, which would cut all subscriptions.
+type certificate struct {
+	certFile, keyFile string
+	log               zerolog.Logger
+
+	mu      sync.Mutex // guards what follows
+	current *tls.Certificate
+	changed time.Time // the newer of the files
+	checked time.Time
+}
+
+// checkEvery is how often the files are looked at, at most.
+const checkEvery = 10 * time.Second
+
+// loadCertificate fails where the files are not there, or do not belong together.
+func loadCertificate(certFile, keyFile string, log zerolog.Logger) (*certificate, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
+	if err := c.loadLocked(); err != nil {
+		return nil, fmt.Errorf("--tls-cert %s, --tls-key %s: %w", certFile, keyFile, err)
+	}
+	return c, nil
+}
+
+// loadLocked reads the files if they have changed.
+func (c *certificate) loadLocked() error {
+	changed := time.Time{}
+	for _, file := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		if info.ModTime().After(changed) {
+			changed = info.ModTime()
+		}
+	}
+	if changed.Equal(c.changed) {
+		return nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return err
+	}
+	c.current, c.changed = &pair, changed
+	return nil
+}
+
+// get returns the certificate for a connection. One that cannot be read, as when only
+// one of the files is written yet, leaves the one before it in use.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.checked) >= checkEvery {
+		c.checked = now
+		if err := c.loadLocked(); err != nil {
+			c.log.Warn().Err(err).Msg("the certificate cannot be read again; the one before it stays in use")
+		}
+	}
+	return c.current, nil
+}
+
+func (f *serveFlags) validateTLS() error {
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return errors.New("--tls-cert and --tls-key belong together; one of them is missing")
+	}
+	return nil
+}
