@@ -33,12 +33,20 @@ type classicEvent struct {
 	data string
 }
 
-func serveClassic([]byte, *json.Encoder) error {
+func serveClassic(config []byte, _ *json.Encoder) error {
 	l, err := listenLocal()
 	if err != nil {
 		return err
 	}
-	return http.Serve(l, &classicServer{streams: map[string]*classicStream{}})
+	s := &classicServer{streams: map[string]*classicStream{}}
+	if len(config) == 0 {
+		return http.Serve(l, s)
+	}
+	var p pair
+	if err := json.Unmarshal(config, &p); err != nil {
+		return err
+	}
+	return http.ServeTLS(l, s, p.Cert, p.Key)
 }
 
 // listenLocal listens, and says where.

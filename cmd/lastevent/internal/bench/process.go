@@ -41,7 +41,8 @@ func (b *bench) command(ctx context.Context, args ...string) *exec.Cmd {
 type server struct {
 	addr string // IP and port
 	host string
-	pid  int // 0: remote
+	tls  bool // by HTTP/2 to subscribers
+	pid  int  // 0: remote
 	cmd  *exec.Cmd
 	file string
 }
@@ -113,7 +114,7 @@ type logReader struct {
 	text bytes.Buffer
 }
 
-var urlField = regexp.MustCompile(`"url":"http://([^"]+)"`)
+var urlField = regexp.MustCompile(`"url":"https?://([^"]+)"`)
 
 func (l *logReader) Write(p []byte) (int, error) {
 	l.mu.Lock()
@@ -215,6 +216,7 @@ var roles = map[string]role{
 	string(classic): serveClassic,
 	string(limit):   serveLimit,
 	"clients":       with(runClients),
+	"clients-http2": with(runClientsHTTP2),
 	"append":        with(runAppends),
 }
 

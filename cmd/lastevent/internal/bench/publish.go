@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -140,6 +141,9 @@ func newPublisher(ctx context.Context, s *server) (*publisher, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.addr)
 	if err != nil {
 		return nil, err
+	}
+	if s.tls {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	return &publisher{

@@ -73,6 +73,7 @@ func workloads(s sizes) []workload {
 		{"storm", fmt.Sprintf("%d clients connect at once, each missing %d events", s.clients, s.missed), storm},
 		{"idle", fmt.Sprintf("%d idle connections, and then %d more", s.idle, s.more), idle},
 		{"stalled", fmt.Sprintf("%d clients that do not read", s.stalled), stalled},
+		{"http2", fmt.Sprintf("the same over HTTP/2 and TLS: %d clients, and a replay of %d events", s.clients, s.history/5), http2},
 		{"publish", "publishes over HTTP, one event each; the classic server stores nothing; limit: fdatasync", publish},
 		{"append", "appends of one event each through the library; limit: fdatasync", appends},
 		{"ring", fmt.Sprintf("%d appends through the library, %d events retained", s.ring, s.retain), ring},
@@ -113,6 +114,11 @@ func (b *bench) fanOut(ctx context.Context, t target, f fan) (r fanResult, err e
 		return r, err
 	}
 	defer s.stop()
+	return b.fanOutOn(ctx, s, f, func() error { return nil })
+}
+
+// fanOutOn measures a fan on a server. It calls ready before the first event.
+func (b *bench) fanOutOn(ctx context.Context, s *server, f fan, ready func() error) (r fanResult, err error) {
 	f.prefix = b.newPrefix()
 	deliveries := f.clients * f.events / f.streams
 	c, err := b.connect(ctx, s, clientsConfig{
@@ -123,6 +129,9 @@ func (b *bench) fanOut(ctx context.Context, t target, f fan) (r fanResult, err e
 		return r, err
 	}
 	defer c.stop()
+	if err := ready(); err != nil {
+		return r, err
+	}
 	cpu, began := s.cpu(), time.Now()
 	if _, err := f.run(ctx, s); err != nil {
 		return r, err
@@ -152,7 +161,11 @@ const clientsTimeout = 2 * time.Minute
 // connect starts clients and waits until they have connected.
 func (b *bench) connect(ctx context.Context, s *server, c clientsConfig) (*player, error) {
 	c.Addr, c.Host, c.Timeout = s.addr, s.host, clientsTimeout
-	p, err := b.play(ctx, "clients", c)
+	role := "clients"
+	if s.tls {
+		role = "clients-http2"
+	}
+	p, err := b.play(ctx, role, c)
 	if err != nil {
 		return nil, err
 	}
