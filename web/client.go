@@ -24,12 +24,16 @@ type source interface {
 type client struct {
 	server       *Server
 	res          response
+	direct       *connResponse // res, if it can be written to without waiting
 	source       source
 	stream, addr string
-	turn         chan struct{} // has the handler serve on; nil: a new goroutine does
 
 	written time.Time // the last time
 	err     error     // why it is over; io.EOF: its response is complete
+
+	// Where it is not direct:
+	beat *time.Timer   // runs until a heartbeat is due, at most
+	wake chan struct{} // gets a value when it may be gone
 
 	// For its live:
 	listed bool // it is one of the live's clients
@@ -44,6 +48,9 @@ type client struct {
 // start writes what the client's response begins with, and registers it. It reports
 // whether the client is to be served.
 func (s *Server) start(c *client) bool {
+	if c.direct == nil {
+		c.wake, c.beat = make(chan struct{}, 1), time.NewTimer(s.config.Heartbeat)
+	}
 	c.res.watch(c)
 	retry := s.config.Retry
 	if s.isDraining() {
@@ -84,6 +91,9 @@ func (s *Server) leave(c *client) {
 	} else {
 		c.res.cut()
 	}
+	if c.beat != nil {
+		c.beat.Stop()
+	}
 	c.source.Close()
 	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", c.err).Msg("unsubscribed")
 	s.mu.Lock()
@@ -94,29 +104,12 @@ func (s *Server) leave(c *client) {
 	}
 }
 
-// goOn has the client served by a goroutine of its own.
-func (c *client) goOn() {
-	if c.turn == nil {
-		go c.serve()
-		return
-	}
-	c.turn <- struct{}{}
-}
-
-// serveInTurns is for a response that ends when its handler does. It reports whether
-// the response is complete.
-func (c *client) serveInTurns() bool {
-	for c.serve() {
-		<-c.turn
-	}
-	return c.err == io.EOF
-}
-
-// serve writes all that there is for the client, waiting for it where it has to, and
-// then has it join those that are live. It reports false where the client is over.
-func (c *client) serve() bool {
-	if c.err == nil {
-		c.err = c.res.finish(time.Now())
+// serve writes all that there is for the client, waiting for it where it has to. Then
+// the client joins those that are live, or, where its response cannot be written to
+// without waiting, stays here until its end. It reports whether that was complete.
+func (c *client) serve() (ended bool) {
+	if c.err == nil && c.direct != nil {
+		c.err = c.direct.finish(time.Now())
 	}
 	for c.err == nil {
 		p, changed, err := c.source.Next()
@@ -124,15 +117,48 @@ func (c *client) serve() bool {
 		case err != nil:
 			c.fail(err)
 		case len(p) > 0:
-			c.written = time.Now()
-			c.err = c.res.write(p, c.written)
-		case changed != nil:
+			c.write(p)
+		case changed == nil:
+		case c.direct != nil:
 			c.server.join(c)
-			return true
+			return false
+		default:
+			c.wait(changed)
 		}
 	}
 	c.server.leave(c)
-	return false
+	return c.err == io.EOF
+}
+
+// wait waits until there may be more for the client, and keeps its connection alive.
+func (c *client) wait(changed <-chan struct{}) {
+	select {
+	case <-changed:
+	case <-c.beat.C:
+		rest := c.server.config.Heartbeat - time.Since(c.written)
+		if rest <= 0 {
+			c.write(c.idle())
+			rest = c.server.config.Heartbeat
+		}
+		c.beat.Reset(rest)
+	case <-c.wake:
+		c.write(c.idle())
+	case <-c.server.cut:
+		c.err = errDraining
+	}
+}
+
+func (c *client) write(p []byte) {
+	c.written = time.Now()
+	c.err = c.res.write(p, c.written)
+}
+
+// idle returns something to write, for want of events.
+func (c *client) idle() []byte {
+	if p := c.source.Idle(); p != nil {
+		return p
+	}
+	return []byte(sse.Heartbeat)
 }
 
 // fail takes an error of Next.
@@ -164,15 +190,6 @@ func (c *client) serveLive(now time.Time) <-chan struct{} {
 // tryWrite reports whether all was written.
 func (c *client) tryWrite(p []byte, now time.Time) (all bool) {
 	c.written = now
-	all, c.err = c.res.tryWrite(p)
+	all, c.err = c.direct.tryWrite(p)
 	return all
-}
-
-// tryWriteIdle writes something, for want of events.
-func (c *client) tryWriteIdle(now time.Time) (all bool) {
-	p := c.source.Idle()
-	if p == nil {
-		p = []byte(sse.Heartbeat)
-	}
-	return c.tryWrite(p, now)
 }

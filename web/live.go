@@ -52,6 +52,10 @@ func (c *client) key() any {
 
 // hungUp is called when the client may be gone, which a write tells.
 func (c *client) hungUp() {
+	if c.direct == nil {
+		poke(c.wake)
+		return
+	}
 	c.server.liveMu.Lock()
 	defer c.server.liveMu.Unlock()
 	c.maybeGone = true
@@ -62,8 +66,13 @@ func (c *client) hungUp() {
 
 func (l *live) attendLocked(c *client) {
 	l.attended = append(l.attended, c)
+	poke(l.wake)
+}
+
+// poke leaves a token where none is.
+func poke(wake chan<- struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case wake <- struct{}{}:
 	default:
 	}
 }
@@ -112,7 +121,7 @@ func (l *live) attend() bool {
 		}
 		if c.check && !c.out {
 			c.check = false
-			l.outUnless(c, c.tryWriteIdle(now))
+			l.outUnless(c, c.tryWrite(c.idle(), now))
 		}
 	}
 	l.letGo()
@@ -196,7 +205,7 @@ func (l *live) beatAll(now time.Time) {
 	for _, c := range l.clients {
 		idle := now.Sub(c.written)
 		if idle >= every-every/16 {
-			l.outUnless(c, c.tryWriteIdle(now))
+			l.outUnless(c, c.tryWrite(c.idle(), now))
 			idle = 0
 		}
 		rest = min(rest, every-idle)
@@ -225,7 +234,7 @@ func (l *live) letGo() {
 		l.server.liveMu.Lock()
 		c.live = nil
 		l.server.liveMu.Unlock()
-		c.goOn()
+		go c.serve()
 		return true
 	})
 }

@@ -33,12 +33,6 @@ type response interface {
 	begin(p []byte, now time.Time) error
 	// write writes p, which must not be empty.
 	write(p []byte, now time.Time) error
-	// tryWrite writes as much of p as it can without waiting for the client, and
-	// reports whether that is all. If not, finish is to be called before any other
-	// write, and before p changes.
-	tryWrite(p []byte) (all bool, err error)
-	// finish writes what tryWrite has left.
-	finish(now time.Time) error
 	// watch has c told when the client may be gone, as far as that can be seen.
 	watch(c hangUpper)
 	// end completes the response.
@@ -57,7 +51,7 @@ type hangUpper interface{ hungUp() }
 type connResponse struct {
 	conn     net.Conn
 	socket   syscall.RawConn // under conn; nil: there is none
-	direct   bool            // what is written to conn goes to the socket as it is
+	direct   bool            // what is written goes to the socket as it is
 	chunked  bool
 	header   []byte    // to begin with
 	deadline time.Time // of writes
@@ -86,7 +80,7 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 	head.WriteString("\r\n")
 	// A connection that refuses these is broken, as the first write will show.
 	if tcp, ok := under(conn).(*net.TCPConn); ok {
-		res.direct = tcp == conn
+		res.direct = canWriteNow && tcp == conn
 		res.socket, _ = tcp.SyscallConn()
 		_ = limitUnsent(res.socket)
 	}
@@ -197,14 +191,14 @@ func (res *connResponse) persist(taken time.Time, n int64, err error, write func
 	return err
 }
 
+// tryWrite writes as much of p as it can without waiting for the client, and reports
+// whether that is all. If not, finish is to be called before any other write. The
+// response must be direct.
 func (res *connResponse) tryWrite(p []byte) (all bool, err error) {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
 	*buf = res.appendChunk((*buf)[:0], p)
-	n := 0
-	if res.direct {
-		n, err = writeNow(res.socket, *buf)
-	}
+	n, err := writeNow(res.socket, *buf)
 	if err != nil || n == len(*buf) {
 		return err == nil, err
 	}
@@ -212,6 +206,7 @@ func (res *connResponse) tryWrite(p []byte) (all bool, err error) {
 	return false, nil
 }
 
+// finish writes what tryWrite has left.
 func (res *connResponse) finish(now time.Time) error {
 	p := res.rest
 	if res.rest = nil; len(p) == 0 {

@@ -15,7 +15,6 @@ type streamResponse struct {
 	control *http.ResponseController
 	ctx     context.Context // ends when the client is gone
 	timeout *time.Timer     // running during a write
-	rest    []byte          // left by tryWrite
 
 	mu   sync.Mutex // guards over
 	over bool       // ended or cut: w may be no longer there
@@ -54,18 +53,6 @@ func (res *streamResponse) write(p []byte, _ time.Time) error {
 		p = p[n:]
 	}
 	return nil
-}
-
-// tryWrite leaves all, as every write of net/http may wait.
-func (res *streamResponse) tryWrite(p []byte) (all bool, err error) {
-	res.rest = p
-	return false, nil
-}
-
-func (res *streamResponse) finish(now time.Time) error {
-	p := res.rest
-	res.rest = nil
-	return res.write(p, now)
 }
 
 func (res *streamResponse) watch(c hangUpper) { context.AfterFunc(res.ctx, c.hungUp) }

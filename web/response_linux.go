@@ -36,6 +36,8 @@ var nowWriters = sync.Pool{New: func() any {
 	return w
 }}
 
+const canWriteNow = true
+
 // writeNow writes as much of p as the kernel takes at once.
 func writeNow(raw syscall.RawConn, p []byte) (int, error) {
 	w := nowWriters.Get().(*nowWriter)

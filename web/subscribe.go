@@ -68,8 +68,8 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 	setEventsHeader(w.Header(), eventStream)
 	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr}
 	if r.ProtoMajor > 1 {
-		c.res, c.turn = newStreamResponse(w, r), make(chan struct{}, 1)
-		if !s.start(c) || !c.serveInTurns() {
+		c.res = newStreamResponse(w, r)
+		if !s.start(c) || !c.serve() {
 			panic(http.ErrAbortHandler)
 		}
 		return
@@ -81,6 +81,9 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 		return
 	}
 	c.res = res
+	if res.direct {
+		c.direct = res
+	}
 	if s.start(c) {
 		go c.serve() // on a stack of its own, which is thus the smallest
 	}
