@@ -444,8 +444,8 @@ func TestFinishedStream(t *testing.T) {
 		}
 		for seed := range uint64(3) {
 			rnd := rand.New(rand.NewPCG(seed, uint64(i)))
-			proxy := servetest.DroppingProxy(t, s.Addr, func() int64 { return 1 + rnd.Int64N(3000) })
-			readToEnd(s.Ctx, t, servetest.OpenPage(s.HTTP, proxy, test.target), test.streams...)
+			proxy := servetest.StartProxy(t, s.Addr, servetest.Faults{CutAfter: func() int64 { return 1 + rnd.Int64N(3000) }})
+			readToEnd(s.Ctx, t, servetest.OpenPage(s.HTTP, proxy.Addr, test.target), test.streams...)
 		}
 	}
 	// Each connection lasts a byte longer than the one before.
@@ -454,8 +454,8 @@ func TestFinishedStream(t *testing.T) {
 		"/sse?stream=short&stream=empty&from=earliest": {{1, 3}, {1, 0}},
 	} {
 		budget := int64(0)
-		proxy := servetest.DroppingProxy(t, s.Addr, func() int64 { budget++; return budget })
-		p := servetest.OpenPage(s.HTTP, proxy, target)
+		proxy := servetest.StartProxy(t, s.Addr, servetest.Faults{CutAfter: func() int64 { budget++; return budget }})
+		p := servetest.OpenPage(s.HTTP, proxy.Addr, target)
 		readToEnd(s.Ctx, t, p, streams...)
 		if p.Connections < 10 {
 			t.Errorf("%s: only %d connections", target, p.Connections)
@@ -469,9 +469,9 @@ func TestStreamIsFinishedUnderItsReaders(t *testing.T) {
 	s := servetest.Start(t, "--retry", "5ms")
 	s.MustPost("/sse/empty?close=true", "")
 	rnd := rand.New(rand.NewPCG(5, 0))
-	proxy := servetest.DroppingProxy(t, s.Addr, func() int64 { return 1 + rnd.Int64N(3000) })
+	proxy := servetest.StartProxy(t, s.Addr, servetest.Faults{CutAfter: func() int64 { return 1 + rnd.Int64N(3000) }})
 	var wg sync.WaitGroup
-	for _, addr := range []string{s.Addr, s.Addr, proxy, proxy} {
+	for _, addr := range []string{s.Addr, s.Addr, proxy.Addr, proxy.Addr} {
 		one := servetest.OpenPage(s.HTTP, addr, "/sse/job?from=earliest")
 		two := servetest.OpenPage(s.HTTP, addr, "/sse?stream=empty&stream=job&from=earliest")
 		wg.Go(func() { readToEnd(s.Ctx, t, one, span{1, rounds * each}) })
