@@ -89,7 +89,13 @@ func stalled(ctx context.Context, b *bench) error {
 		if _, err := l.run(ctx, s); err != nil {
 			return err
 		}
-		bytes, err := settled(ctx, func() (float64, error) { return socketMemory(ctx, s.addr, b.stalled) })
+		bytes, err := settled(ctx, func() (float64, error) {
+			sum, sockets, err := SocketMemory(ctx, s.addr)
+			if err == nil && sockets != b.stalled {
+				err = fmt.Errorf("ss shows %d connections of %d", sockets, b.stalled)
+			}
+			return sum, err
+		})
 		if err != nil {
 			return err
 		}
@@ -103,29 +109,25 @@ func stalled(ctx context.Context, b *bench) error {
 // and backlog, in bytes. The others are limits, or part of these.
 var skmem = regexp.MustCompile(`skmem:\(r(\d+),rb\d+,t\d+,tb\d+,f(\d+),w(\d+),o(\d+),bl(\d+),`)
 
-// socketMemory is the kernel's memory for the connections of the server at the
-// address, of which there must be as many as clients, in bytes.
-func socketMemory(ctx context.Context, addr string, clients int) (float64, error) {
+// SocketMemory is the kernel's memory for the established connections of the server
+// at the address, in bytes, and how many these are. It needs the program ss.
+func SocketMemory(ctx context.Context, addr string) (bytes float64, sockets int, err error) {
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	out, err := exec.CommandContext(ctx, "ss", "-tmnH", "state", "established", "sport", "=", ":"+port).Output()
 	if err != nil {
-		return 0, fmt.Errorf("ss: %w", err)
+		return 0, 0, fmt.Errorf("ss: %w", err)
 	}
-	sum := 0.0
-	sockets := skmem.FindAllSubmatch(out, -1)
-	for _, socket := range sockets {
+	found := skmem.FindAllSubmatch(out, -1)
+	for _, socket := range found {
 		for _, field := range socket[1:] {
 			n, _ := strconv.ParseFloat(string(field), 64) // digits
-			sum += n
+			bytes += n
 		}
 	}
-	if len(sockets) != clients {
-		return 0, fmt.Errorf("ss shows %d connections of %d", len(sockets), clients)
-	}
-	return sum, nil
+	return bytes, len(found), nil
 }
 
 func startup(ctx context.Context, b *bench) error {

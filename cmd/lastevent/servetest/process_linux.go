@@ -1,0 +1,70 @@
+package servetest
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Descriptors is how many descriptors the server's process has open.
+func (s *Server) Descriptors() int {
+	s.t.Helper()
+	dir, err := os.Open(fmt.Sprintf("/proc/%d/fd", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(names)
+}
+
+// LimitDescriptors limits how many descriptors the server's process can open.
+func (s *Server) LimitDescriptors(n int) {
+	s.t.Helper()
+	limit := unix.Rlimit{Cur: uint64(n), Max: uint64(n)}
+	if err := unix.Prlimit(s.cmd.Process.Pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+var rss = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
+
+// RSS is the memory of the server's process, in bytes.
+func (s *Server) RSS() int {
+	s.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	m := rss.FindSubmatch(status)
+	if m == nil {
+		s.t.Fatalf("no VmRSS: %v", err)
+	}
+	kib, _ := strconv.Atoi(string(m[1])) // digits
+	return kib << 10
+}
+
+var goroutine = regexp.MustCompile(`(?m)^goroutine [1-9]\d* [^:]*:$`)
+
+// Goroutines ends the server's process, which then tells what it did, and counts its
+// goroutines.
+func (s *Server) Goroutines() int {
+	s.t.Helper()
+	if err := s.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
+		s.t.Fatal(err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(stopsWithin):
+		s.t.Fatal("the server does not tell its goroutines")
+	}
+	return len(goroutine.FindAllString(s.logged(), -1))
+}
+
+// Log is what the server's processes wrote to standard error.
+func (s *Server) Log() string { return s.logged() }
