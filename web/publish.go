@@ -109,7 +109,7 @@ func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Bat
 	if isBatch {
 		limit = s.config.MaxBatchBytes
 	}
-	body := io.Reader(http.MaxBytesReader(w, r.Body, limit))
+	body := io.Reader(newPacedBody(w, http.MaxBytesReader(w, r.Body, limit)))
 	var digest hash.Hash
 	if b.Key != "" {
 		digest = newDigest(q, r.Header)
@@ -163,7 +163,9 @@ func (s *Server) parseEvent(body io.Reader, typ string, closes bool) ([]store.Ev
 // unreadable is the error of a body that cannot be read to its end, which is for the
 // client to mend.
 func unreadable(err error) error {
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+	_, tooLong := errors.AsType[*http.MaxBytesError](err)
+	_, tooSlow := errors.AsType[*refusal](err)
+	if tooLong || tooSlow {
 		return err
 	}
 	return badRequest("the body cannot be read to its end: %v", err)

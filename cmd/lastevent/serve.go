@@ -265,8 +265,8 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	h := &http.Server{
 		Handler:           server,
 		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
+		ReadTimeout:       time.Minute,     // of a body that brings little
+		WriteTimeout:      2 * time.Minute, // with the reading
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          stdlog.New(debugWriter{log}, "", 0),
