@@ -3,6 +3,7 @@ package web_test
 import (
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -58,5 +59,23 @@ func TestSlowBody(t *testing.T) {
 				t.Errorf("%d bytes a second: last is %d", test.piece, last)
 			}
 		})
+	}
+}
+
+// A producer that closes its side behind a whole request is there for the answer.
+func TestProducerThatHalfCloses(t *testing.T) {
+	s := overTCP(t, setup{})
+	for i := range 100 {
+		w := s.send(t, "POST /sse/x", "Content-Length: 5")
+		if _, err := io.WriteString(w, "whole"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if res := w.response(t); res.StatusCode != 201 || s.last(t, "x") != uint64(i+1) {
+			t.Fatalf("%s, and last is %d, want %d", res.Status, s.last(t, "x"), i+1)
+		}
+		w.Close()
 	}
 }

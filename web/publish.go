@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -35,14 +36,16 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, name string) {
 	}
 	log := s.config.Streams.Log(name)
 	batch, err := s.parseBatch(w, r)
+	// A client that has closed its side, which ends the context, is still there.
+	ctx := context.WithoutCancel(r.Context())
 	var receipt store.Receipt
 	if err == nil {
-		receipt, err = log.Append(r.Context(), batch)
+		receipt, err = log.Append(ctx, batch)
 	} else if batch.Key != "" {
 		// What the key was used for comes before anything that is wrong now.
 		var used bool
 		var keyErr error
-		receipt, used, keyErr = log.Used(r.Context(), batch.Key, batch.Digest)
+		receipt, used, keyErr = log.Used(ctx, batch.Key, batch.Digest)
 		if used || keyErr != nil {
 			err = keyErr
 		}
@@ -72,7 +75,7 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, name string) {
 		}
 	}
 	if err == nil {
-		err = s.config.Streams.Log(name).Delete(r.Context())
+		err = s.config.Streams.Log(name).Delete(context.WithoutCancel(r.Context()))
 	}
 	if err != nil {
 		s.fail(w, r, err)
