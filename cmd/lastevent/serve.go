@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/tls"
@@ -251,11 +252,16 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 	return nil
 }
 
-// A debugWriter logs what net/http has to say, which is about single connections.
-type debugWriter struct{ log zerolog.Logger }
+// A logWriter logs what net/http has to say. That is about single connections, unless
+// it cannot accept any.
+type logWriter struct{ log zerolog.Logger }
 
-func (w debugWriter) Write(p []byte) (int, error) {
-	w.log.Debug().Msg(strings.TrimSpace(string(p)))
+func (w logWriter) Write(p []byte) (int, error) {
+	level := zerolog.DebugLevel
+	if bytes.Contains(p, []byte("Accept error")) {
+		level = zerolog.WarnLevel
+	}
+	w.log.WithLevel(level).Msg(strings.TrimSpace(string(p)))
 	return len(p), nil
 }
 
@@ -269,7 +275,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		WriteTimeout:      2 * time.Minute, // with the reading
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          stdlog.New(debugWriter{log}, "", 0),
+		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
