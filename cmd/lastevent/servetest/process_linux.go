@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -49,10 +50,10 @@ func (s *Server) RSS() int {
 	return kib << 10
 }
 
-var goroutine = regexp.MustCompile(`(?m)^goroutine [1-9]\d* [^:]*:$`)
+var goroutine = regexp.MustCompile(`(?m)^created by (\S+)`)
 
-// Goroutines ends the server's process, which then tells what it did, and counts its
-// goroutines.
+// Goroutines ends the server's process, which then tells what it did, and counts the
+// goroutines that it had, without those of the runtime.
 func (s *Server) Goroutines() int {
 	s.t.Helper()
 	if err := s.cmd.Process.Signal(syscall.SIGQUIT); err != nil {
@@ -63,7 +64,13 @@ func (s *Server) Goroutines() int {
 	case <-time.After(stopsWithin):
 		s.t.Fatal("the server does not tell its goroutines")
 	}
-	return len(goroutine.FindAllString(s.logged(), -1))
+	n := 0
+	for _, m := range goroutine.FindAllStringSubmatch(s.logged(), -1) {
+		if !strings.HasPrefix(m[1], "runtime.") {
+			n++
+		}
+	}
+	return n
 }
 
 // Log is what the server's processes wrote to standard error.
