@@ -94,7 +94,7 @@ func TestNuisances(t *testing.T) {
 		c.conn.Close()
 	}
 	s.HTTP.CloseIdleConnections()
-	waitFor(t, s, "no descriptor to be left", func() bool { return s.Descriptors() <= descriptors })
+	await(t, s, "no descriptor to be left", func() bool { return s.Descriptors() <= descriptors })
 	checkGoroutines(t, s)
 }
 
@@ -143,7 +143,7 @@ func checkGoroutines(t *testing.T, s *servetest.Server) {
 	open := fresh.Descriptors()
 	c.conn.Close()
 	fresh.HTTP.CloseIdleConnections()
-	waitFor(t, fresh, "its client to be gone", func() bool { return fresh.Descriptors() <= open-2 })
+	await(t, fresh, "its client to be gone", func() bool { return fresh.Descriptors() <= open-2 })
 	want, got := fresh.Goroutines(), s.Goroutines()
 	if got > want || want == 0 {
 		t.Errorf("%d goroutines are left, and a fresh server has %d", got, want)
@@ -270,11 +270,11 @@ func TestDescriptorsRunOut(t *testing.T) {
 		s.Send(conn, "GET /sse/live?from=earliest HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		waiting = append(waiting, conn)
 	}
-	waitFor(t, s, "a warning", func() bool {
+	await(t, s, "a warning", func() bool {
 		return strings.Contains(s.Log(), `"level":"warn"`) && strings.Contains(s.Log(), "too many open files")
 	})
 	_, acked := h.seen.Len()
-	waitFor(t, s, "more events", func() bool { _, now := h.seen.Len(); return now > acked+20 })
+	await(t, s, "more events", func() bool { _, now := h.seen.Len(); return now > acked+20 })
 	for i, conn := range waiting {
 		block := s.ReadBlock(conn)
 		if !strings.HasPrefix(block, "HTTP/1.1 200 ") {

@@ -46,11 +46,11 @@ func testStalled(t *testing.T, replaying bool) {
 	s := servetest.Start(t, "--retain-events", fmt.Sprint(kept))
 	s.Patience(5 * time.Minute)
 	h := startHonest(t, s, "wide", 5, 20*time.Millisecond, wide)
-	waitFor(t, s, "a full ring", func() bool { _, acked := h.seen.Len(); return acked > kept })
+	await(t, s, "a full ring", func() bool { _, acked := h.seen.Len(); return acked > kept })
 	before, descriptors := s.RSS(), s.Descriptors()
 	stalled := stall(t, s, h.url, clients, replaying)
 	_, acked := h.seen.Len()
-	waitFor(t, s, "all to have stalled", func() bool { _, now := h.seen.Len(); return now > acked+kept })
+	await(t, s, "all to have stalled", func() bool { _, now := h.seen.Len(); return now > acked+kept })
 	checkMemory(t, s, clients, before, replaying)
 
 	leaving, going, staying := stalled[:clients/3], stalled[clients/3:2*clients/3], stalled[2*clients/3:]
@@ -63,7 +63,7 @@ func testStalled(t *testing.T, replaying bool) {
 	}
 	if servetest.Long {
 		const few = 4 // of the test's own connections
-		waitFor(t, s, "the others to be cut", func() bool { return s.Descriptors() <= descriptors+few })
+		await(t, s, "the others to be cut", func() bool { return s.Descriptors() <= descriptors+few })
 	}
 	h.finish(t)
 	s.Stop()
@@ -178,15 +178,4 @@ func resumeAll(t *testing.T, s *servetest.Server, clients []*stalledClient, last
 		gaps += c.Gaps
 	}
 	t.Logf("%d clients resumed, and had %d gaps", len(clients), gaps)
-}
-
-func waitFor(t *testing.T, s *servetest.Server, what string, done func() bool) {
-	t.Helper()
-	for !done() {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-s.Ctx.Done():
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
 }

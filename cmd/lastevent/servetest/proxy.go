@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -254,4 +255,10 @@ func (p *Proxy) await(way int, due time.Time, n int64) bool {
 	case <-p.over:
 		return false
 	}
+}
+
+// Via is the server as clients of that HTTP client reach it at another address. It is
+// for requests alone.
+func (s *Server) Via(addr string, client *http.Client) *Server {
+	return &Server{Ctx: s.Ctx, HTTP: client, Addr: addr, URL: "http://" + addr, t: s.t}
 }
