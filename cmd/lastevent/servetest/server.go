@@ -132,12 +132,18 @@ type Server struct {
 // It is killed at the end of the test.
 func Start(t *testing.T, flags ...string) *Server {
 	t.Helper()
+	return StartAt(t, freeAddr(t), flags...)
+}
+
+// StartAt is Start at an address that nobody else uses, also while the server is down.
+func StartAt(t *testing.T, addr string, flags ...string) *Server {
+	t.Helper()
 	if err := lookAtSources(); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	s := &Server{t: t, Ctx: ctx, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
-	s.DB, s.Addr = filepath.Join(t.TempDir(), "x.db"), freeAddr(t)
+	s.DB, s.Addr = filepath.Join(t.TempDir(), "x.db"), addr
 	s.URL = "http://" + s.Addr
 	if slices.Contains(flags, "--tls-cert") {
 		s.URL = "https://" + s.Addr
