@@ -209,7 +209,7 @@ func TestLimitsOfRequests(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, l := range limits {
 		wg.Go(func() {
-			answer, after, err := l.n.suffer(s.Addr)
+			answer, after, err := l.n.suffer(s.Addr, l.after+20*time.Second)
 			if err != nil || !strings.HasPrefix(answer, l.answer) || l.answer == "" && answer != "" {
 				t.Errorf("%s: %v, %.100q; want %q", l.name, err, answer, l.answer)
 			}
@@ -224,14 +224,17 @@ func TestLimitsOfRequests(t *testing.T) {
 	}
 }
 
-// suffer waits for what the server makes of a nuisance.
-func (n nuisance) suffer(addr string) (answer string, after time.Duration, err error) {
+// suffer waits so long for what the server makes of a nuisance.
+func (n nuisance) suffer(addr string, patience time.Duration) (answer string, after time.Duration, err error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return "", 0, err
 	}
 	defer conn.Close()
 	begun, done := time.Now(), make(chan struct{})
+	if err := conn.SetDeadline(begun.Add(patience)); err != nil {
+		return "", 0, err
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		_, err := io.WriteString(conn, n.first)
