@@ -77,7 +77,7 @@ func send(c net.Conn, text string) error {
 func TestNuisances(t *testing.T) {
 	t.Parallel()
 	s := servetest.Start(t)
-	s.Patience(10 * time.Minute)
+	s.Patience(time.Duration(servetest.Rounds(2, 10)) * time.Minute)
 	descriptors := s.Descriptors()
 	h := startHonest(t, s, "live", 10, 200*time.Millisecond, 100)
 	live := make([]*rawClient, servetest.Crowd(600, 10_000))
@@ -94,7 +94,11 @@ func TestNuisances(t *testing.T) {
 		c.conn.Close()
 	}
 	s.HTTP.CloseIdleConnections()
+	left := time.Now()
 	await(t, s, "no descriptor to be left", func() bool { return s.Descriptors() <= descriptors })
+	if took := time.Since(left); took > 30*time.Second { // the collector would close them, too
+		t.Errorf("descriptors were left for %v", took)
+	}
 	checkGoroutines(t, s)
 }
 

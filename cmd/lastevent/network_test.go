@@ -55,7 +55,7 @@ func weathers() []weather {
 func TestNetworkThatDrops(t *testing.T) {
 	t.Parallel()
 	s := servetest.Start(t, "--retain-events", "0")
-	s.Patience(10 * time.Minute)
+	s.Patience(time.Duration(servetest.Rounds(2, 10)) * time.Minute)
 	for _, w := range weathers() {
 		t.Run(w.name, func(t *testing.T) {
 			proxy := servetest.StartProxy(t, s.Addr, w.faults)

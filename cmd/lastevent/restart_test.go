@@ -18,7 +18,7 @@ import (
 func TestRollingRestart(t *testing.T) {
 	t.Parallel()
 	s := servetest.Start(t, "--time-every", "15ms", "--retain-events", "0")
-	s.Patience(10 * time.Minute)
+	s.Patience(time.Duration(servetest.Rounds(2, 10)) * time.Minute)
 	tr := startTraffic(t, s, "kept", 3, 10, 0, 50)
 	var stopped atomic.Bool
 	clock := &resuming{Follower: servetest.Follower{Client: s.HTTP, URL: s.URL + "/sse/time", Began: true}}

@@ -44,7 +44,7 @@ func testStalled(t *testing.T, replaying bool) {
 	const wide, kept = 16 << 10, 100
 	clients := servetest.Crowd(150, 2000)
 	s := servetest.Start(t, "--retain-events", fmt.Sprint(kept))
-	s.Patience(10 * time.Minute)
+	s.Patience(time.Duration(servetest.Rounds(2, 10)) * time.Minute)
 	h := startHonest(t, s, "wide", 5, 20*time.Millisecond, wide)
 	await(t, s, "a full ring", func() bool { _, acked := h.seen.Len(); return acked > kept })
 	before, descriptors := s.RSS(), s.Descriptors()
