@@ -3,7 +3,6 @@ package store
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,6 +29,7 @@ var (
 //	        transaction u64, FNV-1a of all these u64
 //	bucket  root page u64, sequence u64; root 0: its only page follows at once
 //	element of a leaf: flags u32, position u32, key size u32, value size u32
+//	element of a branch: position u32, key size u32, page u64
 //
 // A position counts from the start of its element; keys and values follow the
 // elements in their order, without a hole. A free list of 0xFFFF IDs or more has
@@ -51,9 +51,11 @@ const (
 
 	checkIsBucket = 0x01 // the flag of an element
 
-	// checkMaxRoot is more pages than a root page goes on for: bbolt splits a leaf
-	// of more than four buckets, and one is at most a name of 32 KiB and 1 KiB.
-	checkMaxRoot = 64
+	// checkMaxPages is more than a root or a branch page goes on for: bbolt splits a
+	// page of more than four elements, and one is at most a key of 32 KiB and 1 KiB.
+	checkMaxPages = 64
+	// checkMaxHeight is more than the branch pages of a tree on top of one another.
+	checkMaxHeight = 32
 )
 
 var checkOrder = binary.NativeEndian
@@ -62,12 +64,14 @@ var checkOrder = binary.NativeEndian
 // and believes it: a damaged one makes it panic, partly in a goroutine of its own,
 // or kills the process by a fault.
 //
-// Checked is what bbolt relies on until the first bucket is open: the meta pages,
-// the size, the free list, the root page, and the heads of the pages it names. The
-// trees are not walked; so a free list that names a page deep in one of them passes.
+// Checked is what bbolt relies on to open it, and to find its way to a leaf: the meta
+// pages, the size, the free list, the root page, the heads of the pages it names, and
+// which pages the branch pages name. Each page may be in one place only: bbolt would
+// follow a loop for ever, and take for current what is a free page of an older commit.
+// Leaves below a branch page are not read.
 //
-// f is only read, in time bounded by the length of the free list and in constant
-// memory. Errors other than ErrForeign and ErrDamaged are those of reading f.
+// f is only read: a page in a hundred, as a rule, and the free list. It takes a bit of
+// memory a page. Errors other than ErrForeign and ErrDamaged are those of reading f.
 func checkFile(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -87,7 +91,7 @@ func checkFile(f *os.File) error {
 		return fmt.Errorf("%w: it is truncated: it should hold at least %d bytes and has %d",
 			ErrDamaged, m.pages*checkPageSize, info.Size())
 	}
-	c := &fileCheck{f: f, pages: m.pages}
+	c := &fileCheck{f: f, pages: m.pages, used: make([]uint64, m.pages/64+1)}
 	if err := c.checkRoot(m.root); err != nil {
 		return err
 	}
@@ -149,12 +153,25 @@ func readCheckMeta(f *os.File) (checkMeta, error) {
 // fileCheck is the check of one file beyond its meta pages.
 type fileCheck struct {
 	f     *os.File
-	pages uint64      // how many the file has; page IDs are less
-	used  []checkSpan // the pages met so far
+	pages uint64   // how many the file has; page IDs are less
+	used  []uint64 // a bit for each page met so far
 }
 
-// checkSpan is a page and those it goes on for: IDs from first up to before end.
-type checkSpan struct{ first, end uint64 }
+func (c *fileCheck) isUsed(id uint64) bool { return c.used[id/64]&(1<<(id%64)) != 0 }
+
+// use notes pages as used. what names the first.
+func (c *fileCheck) use(what string, id, pages uint64) error {
+	if id < 2 || id >= c.pages {
+		return fmt.Errorf("%w: %s page %d is not one of 2 to %d", ErrDamaged, what, id, c.pages-1)
+	}
+	for end := id + pages; id < end; id++ {
+		if c.isUsed(id) {
+			return fmt.Errorf("%w: page %d is used twice", ErrDamaged, id)
+		}
+		c.used[id/64] |= 1 << (id % 64)
+	}
+	return nil
+}
 
 // checkHead is the head of a page. Its name, for errors, is like "root page 3".
 type checkHead struct {
@@ -163,7 +180,7 @@ type checkHead struct {
 	pages       uint64 // 1 and the overflow
 }
 
-// readHead checks the head of a page and notes it as used. what names the page.
+// readHead checks the head of a page. what names the page.
 func (c *fileCheck) readHead(what string, id uint64, kinds ...uint16) (checkHead, error) {
 	h := checkHead{name: fmt.Sprintf("%s page %d", what, id)}
 	if id < 2 || id >= c.pages {
@@ -185,7 +202,6 @@ func (c *fileCheck) readHead(what string, id uint64, kinds ...uint16) (checkHead
 	if h.pages > c.pages-id {
 		return h, fmt.Errorf("%w: %s goes on for %d pages, beyond page %d", ErrDamaged, h.name, h.pages, c.pages-1)
 	}
-	c.used = append(c.used, checkSpan{id, id + h.pages})
 	return h, nil
 }
 
@@ -197,6 +213,15 @@ func (c *fileCheck) read(b []byte, id uint64) error {
 	return nil
 }
 
+// readPage reads the page whose head is h, with those that it goes on for.
+func (c *fileCheck) readPage(h checkHead, id uint64) ([]byte, error) {
+	if h.pages > checkMaxPages {
+		return nil, fmt.Errorf("%w: %s goes on for %d pages, more than it takes", ErrDamaged, h.name, h.pages)
+	}
+	page := make([]byte, h.pages*checkPageSize)
+	return page, c.read(page, id)
+}
+
 // checkRoot checks the page that holds the buckets: a leaf, as a log has few of them.
 func (c *fileCheck) checkRoot(id uint64) error {
 	h, err := c.readHead("root", id, checkLeaf, checkBranch)
@@ -206,11 +231,8 @@ func (c *fileCheck) checkRoot(id uint64) error {
 	if h.kind == checkBranch {
 		return fmt.Errorf("%w: it is a bbolt file with many buckets", ErrForeign)
 	}
-	if h.pages > checkMaxRoot {
-		return fmt.Errorf("%w: %s goes on for %d pages, more than buckets take", ErrDamaged, h.name, h.pages)
-	}
-	page := make([]byte, h.pages*checkPageSize)
-	if err := c.read(page, id); err != nil {
+	page, err := c.readPage(h, id)
+	if err != nil {
 		return err
 	}
 	size, err := checkElements(h.name, page, func(flags uint32, value []byte) error {
@@ -225,7 +247,7 @@ func (c *fileCheck) checkRoot(id uint64) error {
 	if uint64(size-1)/checkPageSize != h.pages-1 {
 		return fmt.Errorf("%w: %s goes on for %d pages and holds %d bytes", ErrDamaged, h.name, h.pages, size)
 	}
-	return nil
+	return c.use("root", id, h.pages)
 }
 
 // checkBucket checks a bucket in the root page, which name is of.
@@ -238,8 +260,18 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 		if len(page) != 0 {
 			return fmt.Errorf("%w: %s holds a bucket of %d bytes", ErrDamaged, name, len(value))
 		}
-		_, err := c.readHead("bucket", root, checkLeaf, checkBranch)
-		return err
+		height, err := c.height(root, func(children []uint64) uint64 { return children[0] })
+		if err != nil {
+			return err
+		}
+		last, err := c.height(root, func(children []uint64) uint64 { return children[len(children)-1] })
+		if err != nil {
+			return err
+		}
+		if last != height {
+			return fmt.Errorf("%w: the tree of page %d is higher at one end", ErrDamaged, root)
+		}
+		return c.checkTree("bucket", root, height)
 	}
 	name = "a bucket in " + name
 	if len(page) < checkHeadSize || checkOrder.Uint64(page) != 0 ||
@@ -259,6 +291,72 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 		return fmt.Errorf("%w: %s holds %d bytes on %d", ErrDamaged, name, size, len(page))
 	}
 	return nil
+}
+
+// height is how many branch pages are above each leaf of a tree: as many as there are
+// on the way that pick takes.
+func (c *fileCheck) height(root uint64, pick func(children []uint64) uint64) (int, error) {
+	id := root
+	for height := range checkMaxHeight {
+		h, err := c.readHead("bucket", id, checkLeaf, checkBranch)
+		if err != nil || h.kind == checkLeaf {
+			return height, err
+		}
+		children, err := c.children(h, id)
+		if err != nil {
+			return 0, err
+		}
+		id = pick(children)
+	}
+	return 0, fmt.Errorf("%w: the tree of page %d goes on for ever", ErrDamaged, root)
+}
+
+// checkTree checks the branch pages of a tree, and notes its pages as used.
+func (c *fileCheck) checkTree(what string, id uint64, height int) error {
+	if height == 0 {
+		return c.use(what, id, 1)
+	}
+	h, err := c.readHead(what, id, checkBranch)
+	if err != nil {
+		return err
+	}
+	if err := c.use(what, id, h.pages); err != nil {
+		return err
+	}
+	children, err := c.children(h, id)
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		what := "branch"
+		if height == 1 {
+			what = "leaf"
+		}
+		if err := c.checkTree(what, child, height-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// children returns the IDs that a branch page names, of which there is one at least.
+func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
+	page, err := c.readPage(h, id)
+	if err != nil {
+		return nil, err
+	}
+	elements := page[checkHeadSize:]
+	if h.count == 0 {
+		return nil, fmt.Errorf("%w: %s has no elements", ErrDamaged, h.name)
+	}
+	if int(h.count)*checkElementSize > len(elements) {
+		return nil, fmt.Errorf("%w: %s has no room for %d elements", ErrDamaged, h.name, h.count)
+	}
+	ids := make([]uint64, h.count)
+	for i := range ids {
+		ids[i] = checkOrder.Uint64(elements[i*checkElementSize+8:])
+	}
+	return ids, nil
 }
 
 // checkElements calls visit for each element of a leaf and returns the leaf's size in
@@ -297,13 +395,9 @@ func (c *fileCheck) checkFreeList(id uint64) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(c.used, func(a, b checkSpan) int { return cmp.Compare(a.first, b.first) })
-	for i, s := range c.used[1:] {
-		if s.first < c.used[i].end {
-			return fmt.Errorf("%w: page %d is used twice", ErrDamaged, s.first)
-		}
+	if err := c.use("free list", id, h.pages); err != nil {
+		return err
 	}
-
 	next := c.readIDs(id, h.pages)
 	n := uint64(h.count)
 	if n == 0xFFFF {
@@ -315,7 +409,7 @@ func (c *fileCheck) checkFreeList(id uint64) error {
 	if n >= c.pages || h.pages != freeListPages(n) && h.pages != freeListPages(n+h.pages) {
 		return fmt.Errorf("%w: %s goes on for %d pages and holds %d IDs", ErrDamaged, h.name, h.pages, n)
 	}
-	used, last := c.used, uint64(1)
+	last := uint64(1)
 	for range n {
 		free, err := next()
 		if err != nil {
@@ -324,10 +418,7 @@ func (c *fileCheck) checkFreeList(id uint64) error {
 		if free <= last || free >= c.pages {
 			return fmt.Errorf("%w: %s names page %d after page %d, up to %d", ErrDamaged, h.name, free, last, c.pages-1)
 		}
-		for len(used) > 0 && used[0].end <= free {
-			used = used[1:]
-		}
-		if len(used) > 0 && used[0].first <= free {
+		if c.isUsed(free) {
 			return fmt.Errorf("%w: %s names page %d, which is in use", ErrDamaged, h.name, free)
 		}
 		last = free
