@@ -240,15 +240,24 @@ func (s *Server) Terminate() {
 // Wait waits for the end of a terminated server, and checks its exit status.
 func (s *Server) Wait() {
 	s.t.Helper()
+	s.WaitFailed(0)
+}
+
+// WaitFailed waits for a server that ends by itself with the exit status, and returns
+// the last line of its log.
+func (s *Server) WaitFailed(status int) (last string) {
+	s.t.Helper()
 	select {
 	case <-s.exited:
 	case <-time.After(stopsWithin):
 		s.t.Fatalf("the server runs on after %v", stopsWithin)
 	}
-	if status := s.cmd.ProcessState.ExitCode(); status != 0 {
-		s.t.Fatalf("exit status %d (%v)", status, s.cmd.ProcessState)
+	if got := s.cmd.ProcessState.ExitCode(); got != status {
+		s.t.Fatalf("exit status %d (%v); want %d", got, s.cmd.ProcessState, status)
 	}
 	s.HTTP.CloseIdleConnections()
+	lines := strings.Split(strings.TrimSpace(s.logged()), "\n")
+	return lines[len(lines)-1]
 }
 
 // Stop is Terminate and Wait.
