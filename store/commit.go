@@ -299,6 +299,7 @@ type commit struct {
 	before  map[string]state // of the logs, before the commit
 	created int              // logs that did not exist before
 	removed int              // blocks and keys of what is no longer retained
+	atMost  int              // of them
 	probe   bool             // to be committed even if nothing changed
 	err     error            // the first of put
 }
@@ -322,6 +323,7 @@ func newCommit(db *DB, tx *bolt.Tx) *commit {
 		order:  tx.Bucket(orderBucket),
 		logs:   map[string]*logCommit{},
 		before: map[string]state{},
+		atMost: maxRemoved,
 	}
 	c.events.FillPercent = 1 // a log grows at its end only
 	return c

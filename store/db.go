@@ -66,8 +66,9 @@ type DB struct {
 	stopped chan struct{} // closed when the committer has returned
 
 	// Only the committer's.
-	sweeps []string // logs that may hold what is to be evicted or removed
-	broken bool     // a transaction broke off and holds bbolt's lock for ever
+	sweeps  []string // logs that may hold what is to be evicted or removed
+	caution int      // 1, and more while sweeping finds no space
+	broken  bool     // a transaction broke off and holds bbolt's lock for ever
 
 	streams atomic.Int64 // ever written
 
@@ -98,6 +99,7 @@ func Open(path string, o Options) (*DB, error) {
 		stopped:    make(chan struct{}),
 		failed:     make(chan struct{}),
 		followers:  map[string][]*follower{},
+		caution:    1,
 	}
 	if db.now == nil {
 		db.now = time.Now

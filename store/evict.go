@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -12,6 +13,8 @@ const (
 	maxRemoved = 8192
 	// maxSwept is how many logs are swept in one transaction.
 	maxSwept = 256
+	// maxCaution is by how much both are divided on a full disk, at most.
+	maxCaution = maxRemoved / 8
 )
 
 // evict moves first to the oldest event that the retention allows. Corrupt events
@@ -47,7 +50,7 @@ func (c *commit) removeEvicted(name string, s *state) error {
 			if k == nil || bytes.Compare(k, end) >= 0 {
 				break
 			}
-			if c.removed++; c.removed > maxRemoved {
+			if c.removed++; c.removed > c.atMost {
 				s.leftover = true
 				return nil
 			}
@@ -84,15 +87,17 @@ func (db *DB) findSweeps() error {
 	return err
 }
 
-// sweep evicts and removes what it is time for, of a few of the logs.
+// sweep evicts and removes what it is time for, of a few of the logs. It takes pages to
+// give pages back: where a full disk has too few, it tries with less at a time.
 func (db *DB) sweep() error {
 	if len(db.sweeps) == 0 {
 		return nil
 	}
-	n := min(maxSwept, len(db.sweeps))
+	n := min(max(1, maxSwept/db.caution), len(db.sweeps))
 	names := db.sweeps[:n]
 	db.sweeps = db.sweeps[n:]
-	return db.commit(func(c *commit) error {
+	err := db.commit(func(c *commit) error {
+		c.atMost /= db.caution
 		for _, name := range names {
 			l, err := c.log(name)
 			if err != nil {
@@ -102,4 +107,12 @@ func (db *DB) sweep() error {
 		}
 		return nil
 	})
+	switch {
+	case err == nil:
+		db.caution = max(1, db.caution/2)
+	case errors.Is(err, ErrNoSpace) && db.caution < maxCaution:
+		db.caution *= 4
+		db.sweeps = append(names, db.sweeps...)
+	}
+	return err
 }
