@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -24,7 +25,7 @@ import (
 )
 
 // Clients subscribe, read, drop and resume at random moments, while events are
-// appended, evicted and deleted, and the store is reopened. What each of them gets
+// appended, evicted and deleted, and the store is reopened or ends under them. What each of them gets
 // is contiguous from its ID on, or has a gap that says exactly what is missing.
 func TestStore(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -47,6 +48,8 @@ func TestAnotherEngine(t *testing.T) {
 
 // An engine is what is compared with the model.
 type engine interface {
+	// crash is the end of the engine under its readers, as of a process that is killed.
+	crash(t *rapid.T)
 	// reopen opens the engine, again or for the first time.
 	reopen(t *rapid.T, r store.Retention, now func() time.Time)
 	log(name string) stream.Log
@@ -68,6 +71,20 @@ func (d *disk) close(t *rapid.T) {
 		return
 	}
 	if err := d.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d.db = nil
+}
+
+// crash goes on with the file as it was when it was open.
+func (d *disk) crash(t *rapid.T) {
+	content, err := os.ReadFile(d.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.close(t)
+	d.path += "+"
+	if err := os.WriteFile(d.path, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -102,6 +119,8 @@ type heap struct {
 	now       func() time.Time
 	logs      map[string]*memory
 }
+
+func (h *heap) crash(*rapid.T) {}
 
 func (h *heap) reopen(_ *rapid.T, r store.Retention, now func() time.Time) {
 	h.retention, h.now = r, now
@@ -157,10 +176,12 @@ type trial struct {
 	// exact: followers are told of each append before it returns.
 	exact   bool
 	age     time.Duration // that is retained; the same whenever the engine is opened
+	retains store.Retention
 	set     *stream.Set
 	now     time.Time
 	model   map[string]*plain
 	clients []*client
+	dead    bool // the engine is gone
 }
 
 // A client is one that resumes whenever it was dropped.
@@ -217,6 +238,7 @@ func compare(t *rapid.T, e engine, exact bool) {
 		"time":      func(t *rapid.T) { w.pass(rapid.Int64Range(0, int64(time.Minute)).Draw(t, "ns")) },
 		"tell":      func(t *rapid.T) { e.tell() },
 		"reopen":    w.reopen,
+		"crash":     w.crash,
 	})
 	e.tell()
 	for _, c := range w.clients {
@@ -225,22 +247,42 @@ func compare(t *rapid.T, e engine, exact bool) {
 	}
 }
 
-// reopen reopens the engine, which drops all clients.
+// reopen reopens the engine, with another retention, after all clients are gone.
 func (w *trial) reopen(t *rapid.T) {
-	r := store.Retention{Age: w.age}
+	w.retains = store.Retention{Age: w.age}
 	if rapid.Bool().Draw(t, "retain events") {
-		r.Events = rapid.Uint64Range(1, 3000).Draw(t, "events")
+		w.retains.Events = rapid.Uint64Range(1, 3000).Draw(t, "events")
 	}
 	if rapid.Bool().Draw(t, "retain bytes") {
-		r.Bytes = rapid.Uint64Range(100_000, 3_000_000).Draw(t, "bytes")
+		w.retains.Bytes = rapid.Uint64Range(100_000, 3_000_000).Draw(t, "bytes")
 	}
 	for _, c := range w.clients {
 		c.drop(t)
 	}
-	w.engine.reopen(t, r, func() time.Time { return w.now })
+	w.open(t)
+}
+
+// crash takes the engine away from its clients: what they get from then on is right,
+// until there is an error.
+func (w *trial) crash(t *rapid.T) {
+	w.engine.crash(t)
+	w.dead = w.exact
+	for _, c := range w.clients {
+		if c.cursor != nil {
+			w.readAll(t, c)
+			c.drop(t)
+		}
+	}
+	w.dead = false
+	w.open(t)
+}
+
+// open opens the engine, and checks that it holds what the model does.
+func (w *trial) open(t *rapid.T) {
+	w.engine.reopen(t, w.retains, func() time.Time { return w.now })
 	w.set = newSet(w.engine.log)
 	for name, p := range w.model {
-		p.retention = r
+		p.retention = w.retains
 		p.evict(w.now)
 		if b, err := w.engine.log(name).Bounds(context.Background()); err != nil || b.First != p.first || b.Last != p.last() || b.Closed != p.closed {
 			t.Fatalf("%s holds %+v, %v; want %d to %d", name, b, err, p.first, p.last())
@@ -480,6 +522,8 @@ func (w *trial) read(t *rapid.T, c *client) bool {
 	switch {
 	case err == io.EOF:
 		c.isComplete(t, p)
+		return false
+	case errors.Is(err, store.ErrStopped) && w.dead:
 		return false
 	case err != nil:
 		t.Fatal(err)
