@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 	"math"
 	"sort"
@@ -37,17 +38,17 @@ func (l *Log) Bounds(context.Context) (b Bounds, err error) {
 // Events that are stored but not whole end it. Where they are the first that it
 // would have to yield, the error is a CorruptError.
 func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (Bounds, error) {
-	return l.walk(after, func(b block, next, last uint64) (uint64, bool) {
+	return l.walk(after, func(b block, next *uint64, last uint64) bool {
 		for d := b.events(); d.more() && d.seq <= last; {
-			if d.seq < next {
+			if d.seq < *next {
 				continue
 			}
-			next++
+			*next++
 			if !yield(d.event) {
-				return next, false
+				return false
 			}
 		}
-		return next, true
+		return true
 	})
 }
 
@@ -56,51 +57,51 @@ func (l *Log) Read(_ context.Context, after uint64, yield func(Event) bool) (Bou
 // sequence of the last event that it appended; after, if that is none.
 func (l *Log) ReadText(_ context.Context, after, to uint64, dst []byte, size int) (text []byte, last uint64, b Bounds, err error) {
 	last = after
-	b, err = l.walk(after, func(b block, next, newest uint64) (uint64, bool) {
+	b, err = l.walk(after, func(b block, next *uint64, newest uint64) bool {
 		end := min(b.last, newest, to)
-		if next > end {
-			return next, false
+		if *next > end {
+			return false
 		}
-		if text := b.text(next, end); b.form == formText && text != nil {
+		if text := b.text(*next, end); b.form == formText && text != nil {
 			dst = append(dst, text...)
-			next = end + 1
+			*next = end + 1
 		} else {
 			for d := b.events(); d.more() && d.seq <= end; {
-				if d.seq == next {
+				if d.seq == *next {
 					dst = sse.AppendEvent(dst, d.event.Type, d.seq, d.event.Data)
-					next++
+					*next++
 				}
 			}
 		}
-		last = next - 1
-		return next, len(dst) < size && next <= to
+		last = *next - 1
+		return len(dst) < size && *next <= to
 	})
 	return dst, last, b, err
 }
 
 // walk calls visit with the log's blocks in turn, until it returns false. A visit is
-// for the block's events from next to last, as far as the block has them, and returns
-// the sequence that it has come to.
-func (l *Log) walk(after uint64, visit func(b block, next, last uint64) (uint64, bool)) (b Bounds, err error) {
+// for the block's events from next to last, as far as the block has them, and moves
+// next on.
+func (l *Log) walk(after uint64, visit func(b block, next *uint64, last uint64) bool) (b Bounds, err error) {
+	var start, next uint64
 	err = l.db.view(func(tx *bolt.Tx) error {
 		cur, s, evicting, err := l.state(tx)
 		b = l.db.boundsOf(s)
+		start = max(after+1, b.First)
+		next = start
 		if err != nil || after >= b.Last {
 			return err
 		}
-		start := max(after+1, b.First)
 		if evicting != nil && start < evicting.first {
 			return evicting
 		}
-		next := start
 		corruptTo := b.Last
 		for block := range blocks(cur, l.name, next, b.Last) {
 			if block.first > next {
 				corruptTo = min(block.first-1, b.Last)
 				break
 			}
-			more := true
-			if next, more = visit(block, next, b.Last); !more {
+			if !visit(block, &next, b.Last) {
 				return nil
 			}
 		}
@@ -109,7 +110,35 @@ func (l *Log) walk(after uint64, visit func(b block, next, last uint64) (uint64,
 		}
 		return nil
 	})
+	if errors.Is(err, ErrDamaged) && after < b.Last { // a page of events cannot be read
+		if next > start {
+			return b, nil
+		}
+		err = &CorruptError{Stream: l.name, First: start, Last: l.unreadableTo(start, b.Last)}
+	}
 	return b, err
+}
+
+// maxProbes is how many events are tried one by one to find the end of a page that
+// cannot be read: more than fit on one.
+const maxProbes = 4096
+
+// unreadableTo returns the last event, from seq on, on a page that cannot be read.
+func (l *Log) unreadableTo(seq, last uint64) uint64 {
+	for end := seq + maxProbes; seq < last && seq < end; seq++ {
+		next := last + 1
+		err := l.db.view(func(tx *bolt.Tx) error {
+			for b := range blocks(tx.Bucket(eventsBucket).Cursor(), l.name, seq+1, last) {
+				next = b.first
+				break
+			}
+			return nil
+		})
+		if err == nil {
+			return max(seq, next-1)
+		}
+	}
+	return last
 }
 
 // Before returns the sequence after which the events since t begin: that of the
