@@ -68,6 +68,18 @@ func loadState(states, events *bolt.Bucket, name string) (s state, stored bool, 
 	return s, true, err
 }
 
+// checkStates checks that each state is found where it is looked for: one that is not
+// would pass for that of a stream never written, whose numbers begin again.
+func checkStates(tx *bolt.Tx) error {
+	states := tx.Bucket(stateBucket)
+	return states.ForEach(func(k, v []byte) error {
+		if !bytes.Equal(states.Get(k), v) {
+			return errState(string(k))
+		}
+		return nil
+	})
+}
+
 func errState(name string) error {
 	return fmt.Errorf("%w: the state of stream %q, which holds its last sequence", ErrDamaged, name)
 }

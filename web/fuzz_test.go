@@ -186,7 +186,7 @@ func (o subscribeOracle) checkEvents(t *testing.T, q url.Values, after uint64, g
 	limit, limited := number(fuzzCount, q.Get("limit"))
 	var want []sse.Message
 	for seq := after + 1; seq <= o.last && (!limited || uint64(len(want)) < limit); seq++ {
-		if e := o.events[seq]; types == nil || slices.Contains(types, e.Type) {
+		if e := o.events[seq]; len(types) == 0 || slices.Contains(types, e.Type) {
 			want = append(want, e)
 		}
 	}

@@ -42,6 +42,7 @@ type host struct {
 
 // A setup is what a host is made of; zero is the usual.
 type setup struct {
+	db        *store.DB // instead of a new one
 	retention store.Retention
 	config    func(*web.Config)
 	log       func(stream.Log) stream.Log // instead of the store's
@@ -49,10 +50,12 @@ type setup struct {
 
 func newHost(t testing.TB, o setup) *host {
 	t.Helper()
-	s := &host{file: filepath.Join(t.TempDir(), "x.db"), closed: make(chan time.Time, 100)}
+	s := &host{db: o.db, file: filepath.Join(t.TempDir(), "x.db"), closed: make(chan time.Time, 100)}
 	var err error
-	if s.db, err = store.Open(s.file, store.Options{Retention: o.retention}); err != nil {
-		t.Fatal(err)
+	if s.db == nil {
+		if s.db, err = store.Open(s.file, store.Options{Retention: o.retention}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := usual(stream.NewSet(func(name string) stream.Log {
 		if o.log != nil {
