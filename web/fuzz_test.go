@@ -29,7 +29,7 @@ func FuzzSubscribe(f *testing.F) {
 	for _, query := range []string{
 		"from=earliest", "from=latest", "from=-3", "from=-0", "from=-99", "from=10m", "from=-10m", "from=2026-01-02T03:04:05Z", "from=2026-01-02T03:04:05%2B02:00",
 		"from=9999999h", "from=0001-01-01T00:00:00Z", "from=x", "from=earliest&limit=2", "from=earliest&event=a&event=b", "from=earliest&event=b&limit=1", "event=none&from=earliest",
-		"limit=0", "limit=18446744073709551616", "limit=3&limit=3", "log=x", "log=x&lastEventId=18", "log=&lastEventId=18", "follow=false", "follow=x", "%zz", "a;b", "event=%0a", "lastEventId=18&from=-1", "unknown=x",
+		"limit=0", "limit=18446744073709551616", "limit=3&limit=3", "log=x", "log=x&lastEventId=18", "log=&lastEventId=18", "follow=false", "follow=x", "%zz", "a;b", "event=%0a", "event=", "lastEventId=18&from=-1", "unknown=x",
 	} {
 		f.Add("", query)
 		f.Add("18", query)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,13 +33,15 @@ func TestLockedFileIsRefused(t *testing.T) {
 func TestFilesThatAreNotOursStayAsTheyAre(t *testing.T) {
 	t.Parallel()
 	s := servetest.Start(t)
-	s.MustPublish("x", 100, servetest.Numbered(100)...)
+	for range 20 { // enough for branch pages
+		s.MustPost("/sse/x", strings.Repeat("text ", 380))
+	}
 	s.Stop()
 	whole := fileBytes(t, s.DB)
 	for name, content := range map[string]string{
 		"empty":           "",
 		"text":            strings.Repeat("This is not a database.\n", 1000),
-		"other bbolt":     otherBolt(t),
+		"other bbolt":     otherBolt(t, 4096),
 		"cut in a meta":   whole[:100],
 		"cut to a meta":   whole[:4096],
 		"cut to metas":    whole[:2*4096],
@@ -46,13 +49,21 @@ func TestFilesThatAreNotOursStayAsTheyAre(t *testing.T) {
 		"cut and padded":  whole[:2*4096] + strings.Repeat("\x00", len(whole)-2*4096),
 		"text in a page":  whole[:2*4096] + strings.Repeat("text", (len(whole)-2*4096)/4),
 		"metas are zeros": strings.Repeat("\x00", 2*4096) + whole[2*4096:],
+		"a looping page":  patched(whole, 0x01, func(page []byte) { copy(page[16+8:], page[:8]) }),
+		"huge counts":     patched(whole, 0x01, func(page []byte) { page[10], page[11] = 0xFF, 0xFF }),
+		"a bad free list": patched(whole, 0x10, func(page []byte) { page[10], page[11] = 0xFE, 0xFF }),
+		"larger pages":    otherBolt(t, 16384),
 	} {
 		path := filepath.Join(t.TempDir(), "file.db")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		old := time.Now().Add(-time.Hour).Truncate(time.Second)
+		if err := os.Chtimes(path, old, old); err != nil {
+			t.Fatal(err)
+		}
 		checkRefused(t, name, path)
-		if fileBytes(t, path) != content {
+		if fileBytes(t, path) != content || !modified(t, path).Equal(old) {
 			t.Errorf("%s: the file was changed", name)
 		}
 		if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) != 1 {
@@ -61,6 +72,53 @@ func TestFilesThatAreNotOursStayAsTheyAre(t *testing.T) {
 	}
 	checkRefused(t, "a folder", t.TempDir())
 	checkRefused(t, "no folder", filepath.Join(t.TempDir(), "missing", "x.db"))
+	checkRefused(t, "a device", os.DevNull)
+
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkRefused(t, "a pipe", pipe)
+	for name, target := range map[string]string{"loop": "loop", "to nothing": "missing", "to a folder": ".", "to a pipe": "pipe"} {
+		link := filepath.Join(dir, name)
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		checkRefused(t, "a link "+name, link)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 5 {
+		t.Errorf("beside the links are %v, %v", files, err)
+	}
+}
+
+// patched is a file in which each page of a kind, also those that are free, is changed.
+func patched(whole string, kind byte, change func(page []byte)) string {
+	b := []byte(whole)
+	for at := 2 * 4096; at+4096 <= len(b); at += 4096 {
+		if b[at+8] == kind && b[at+9] == 0 && b[at] != 0 {
+			change(b[at : at+4096])
+		}
+	}
+	return string(b)
+}
+
+// A link to a log is as good as the log.
+func TestLinkToALog(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	link := filepath.Join(dir, "link.db")
+	s := servetest.Start(t, "--db", filepath.Join(dir, "x.db"))
+	s.MustPublish("x", 1, "one")
+	s.Stop()
+	if err := os.Symlink("x.db", link); err != nil {
+		t.Fatal(err)
+	}
+	s = servetest.Start(t, "--db", link)
+	s.MustPublish("x", 2, "two")
+	s.Stop()
+	s = servetest.Start(t, "--db", filepath.Join(dir, "x.db"))
+	s.MustPublish("x", 3, "three")
 }
 
 func checkRefused(t *testing.T, name, path string) {
@@ -72,9 +130,9 @@ func checkRefused(t *testing.T, name, path string) {
 }
 
 // otherBolt is the content of another program's bbolt file.
-func otherBolt(t *testing.T) string {
+func otherBolt(t *testing.T, pageSize int) string {
 	path := filepath.Join(t.TempDir(), "other.db")
-	db, err := bolt.Open(path, 0o600, nil)
+	db, err := bolt.Open(path, 0o600, &bolt.Options{PageSize: pageSize})
 	if err != nil {
 		t.Fatal(err)
 	}
