@@ -143,6 +143,9 @@ func (db *DB) run() {
 		db.queue.gather()
 		requests, open := db.queue.take()
 		if !open {
+			// So that both meta pages say the same: bbolt takes one of them that is
+			// damaged for one whose write was torn, and goes back to the other.
+			_ = db.commit(func(c *commit) error { c.probe = true; return nil })
 			return
 		}
 		db.commitAll(requests)

@@ -288,9 +288,6 @@ func (db *DB) Close() error {
 	if db.broken {
 		return nil
 	}
-	// So that both meta pages say the same: bbolt takes one of them that is damaged for
-	// one whose write was torn, and goes back to the other, which is a commit older.
-	_ = db.commit(func(c *commit) error { c.probe = true; return nil })
 	if err := db.bolt.Close(); err != nil {
 		return fmt.Errorf("%s cannot be closed: %w", db.path, err)
 	}
