@@ -36,7 +36,8 @@ func FuzzBlocks(f *testing.F) {
 			if err != nil || b.first != uint64(next+1) || b.total != total {
 				t.Fatalf("block %d is of %d on, after %d bytes, %v; want %d, %d", i, b.first, b.total, err, next+1, total)
 			}
-			for e := range b.events() {
+			for d := b.events(); d.more(); {
+				e := d.event
 				w := want[next]
 				if e.Seq != w.Seq || !e.Time.Equal(w.Time) || e.Type != w.Type || !bytes.Equal(e.Data, w.Data) {
 					t.Fatalf("got %+v; want %+v", e, w)

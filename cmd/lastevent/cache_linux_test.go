@@ -23,7 +23,7 @@ func TestRestartReadsTheDisk(t *testing.T) {
 	path := filepath.Join(dir, "x.db")
 	s := servetest.Start(t, "--db", path)
 	s.MustPublish("s", 3, servetest.Numbered(3)...)
-	before := readAll(t, path)
+	before := []byte(fileBytes(t, path))
 	log := s.Inject("fdatasync:error=EIO:when=2") // that of the meta page, as a rule
 	for i := 0; s.Do("POST", "/sse/s", "lost", "Idempotency-Key", fmt.Sprint(i)).Status == http.StatusCreated; i++ {
 		t.Log("the second sync was another thread's, for which it is the first")
@@ -31,9 +31,9 @@ func TestRestartReadsTheDisk(t *testing.T) {
 	s.WaitFailed(1)
 	log()
 
-	lost := readAll(t, path)
+	lost := []byte(fileBytes(t, path))
 	setBack(t, dir, image, lost, before)
-	if now := readAll(t, path); !bytes.Equal(now, lost) || !strings.Contains(string(now), "lost") {
+	if now := []byte(fileBytes(t, path)); !bytes.Equal(now, lost) || !strings.Contains(string(now), "lost") {
 		t.Fatal("the page cache does not hold what was lost")
 	}
 	s.Restart()
@@ -52,7 +52,7 @@ func setBack(t *testing.T, dir, image string, now, before []byte) {
 	if out, err := exec.Command("sync", "-f", dir).CombinedOutput(); err != nil {
 		t.Fatalf("sync: %v %s", err, out)
 	}
-	disk := readAll(t, image)
+	disk := []byte(fileBytes(t, image))
 	f, err := os.OpenFile(image, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -79,4 +79,3 @@ func setBack(t *testing.T, dir, image string, now, before []byte) {
 	}
 }
 
-func readAll(t *testing.T, path string) []byte { return []byte(fileBytes(t, path)) }
