@@ -78,4 +78,3 @@ func setBack(t *testing.T, dir, image string, now, before []byte) {
 		t.Fatal("nothing has changed")
 	}
 }
-
