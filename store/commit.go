@@ -208,6 +208,9 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	if failure := db.failure.Load(); failure != nil {
 		return *failure
 	}
+	if db.unwritable != nil {
+		return db.unwritable
+	}
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // as in view
 	defer func() {
 		if p := recover(); p != nil {

@@ -232,6 +232,8 @@ func TestRetentionPassesCorruptBlocks(t *testing.T) {
 	}
 }
 
+// Beside a state that is not whole nothing is written, as its key may be the damaged
+// part, which others would then be sorted by. What is whole is read.
 func TestDamagedState(t *testing.T) {
 	path := tempFile(t)
 	db := OpenForTest(t, path, Options{})
@@ -254,19 +256,14 @@ func TestDamagedState(t *testing.T) {
 		for _, name := range []string{"a", "b", "c", "d"} {
 			wg.Go(func() {
 				r, err := db.Log(name).Append(t.Context(), batch("event"))
-				switch {
-				case name == "b" && err != nil:
-					t.Errorf("append to another stream: %v", err)
-				case name != "b" && !errors.Is(err, ErrDamaged):
-					t.Errorf("append to %s: %+v, %v; want ErrDamaged", name, r, err)
-				case name != "b" && !strings.Contains(err.Error(), fmt.Sprintf("%q", name)):
-					t.Errorf("%q does not name stream %q", err, name)
+				if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `stream "c"`) {
+					t.Errorf("append to %s: %+v, %v; want ErrDamaged, of stream c", name, r, err)
 				}
 			})
 		}
 	}
 	wg.Wait()
-	if b := mustBounds(t, db.Log("b")); b.First != 21 || b.Last != 29 {
+	if b := mustBounds(t, db.Log("b")); b.First != 1 || b.Last != 9 {
 		t.Errorf("the other stream: %+v", b)
 	}
 	if _, err := db.Log("a").Bounds(t.Context()); !errors.Is(err, ErrDamaged) {
@@ -275,8 +272,8 @@ func TestDamagedState(t *testing.T) {
 	if _, err := db.Log("a").Read(t.Context(), 0, func(Event) bool { return true }); !errors.Is(err, ErrDamaged) {
 		t.Errorf("read: %v; want ErrDamaged", err)
 	}
-	if err := db.Err(); err != nil {
-		t.Errorf("the store says %v", err)
+	if err := db.Err(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("the store says %v; want ErrDamaged", err)
 	}
 }
 

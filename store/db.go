@@ -70,7 +70,8 @@ type DB struct {
 	caution int      // 1, and more while sweeping finds no space
 	broken  bool     // a transaction broke off and holds bbolt's lock for ever
 
-	streams atomic.Int64 // ever written
+	streams    atomic.Int64 // ever written
+	unwritable error        // why nothing can be appended or evicted; set when opened
 
 	// inFlight is set while a transaction that is not yet known to be synced may
 	// already be visible in the file.
@@ -122,10 +123,13 @@ func (db *DB) open() (err error) {
 	}
 	err = db.view(db.readMeta)
 	if err == nil {
-		err = db.view(checkStates)
+		err = db.view(db.checkStates)
 	}
 	if err == nil {
 		err = db.findSweeps()
+	}
+	if db.unwritable != nil {
+		db.sweeps = nil
 	}
 	// What more there is to remove than one transaction does, the committer does.
 	for steps := len(db.sweeps)/maxSwept + 1; steps > 0 && err == nil; steps-- {
@@ -277,7 +281,7 @@ func (db *DB) Err() error {
 	if db.full.Load() {
 		return ErrNoSpace
 	}
-	return nil
+	return db.unwritable
 }
 
 // Close waits for the appends under way and closes the file. Later appends get

@@ -69,12 +69,17 @@ func loadState(states, events *bolt.Bucket, name string) (s state, stored bool, 
 }
 
 // checkStates checks that each state is found where it is looked for: one that is not
-// would pass for that of a stream never written, whose numbers begin again.
-func checkStates(tx *bolt.Tx) error {
+// would pass for that of a stream never written, whose numbers begin again. Beside one
+// that is not whole, of which the name may be another, none can be written with
+// certainty: then nothing is.
+func (db *DB) checkStates(tx *bolt.Tx) error {
 	states := tx.Bucket(stateBucket)
 	return states.ForEach(func(k, v []byte) error {
 		if !bytes.Equal(states.Get(k), v) {
 			return errState(string(k))
+		}
+		if _, err := decodeState(string(k), v); err != nil {
+			db.unwritable = err
 		}
 		return nil
 	})
