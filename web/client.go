@@ -27,6 +27,7 @@ type client struct {
 	direct       *connResponse // res, if it can be written to without waiting
 	source       source
 	stream, addr string
+	demo         string // the secret by which the demo page can cut it
 
 	written time.Time // the last time
 	err     error     // why it is over; io.EOF: its response is complete
@@ -60,8 +61,8 @@ func (s *Server) start(c *client) bool {
 	p := sse.AppendRetry(nil, retry+rand.N(retry))
 	c.written = time.Now()
 	c.err = c.res.begin(append(p, c.source.Begin()...), c.written)
-	if c.err == nil && !s.register(c) { // only now, so that Drain cuts no beginning
-		c.err = errDraining
+	if c.err == nil {
+		c.err = s.register(c) // only now, so that Drain cuts no beginning
 	}
 	if c.err != nil {
 		s.leave(c)
@@ -71,16 +72,20 @@ func (s *Server) start(c *client) bool {
 	return true
 }
 
-// register makes the client known to Drain, unless the server drains already.
-func (s *Server) register(c *client) bool {
+// register makes the client known to those who can cut it, unless it is to be cut
+// already.
+func (s *Server) register(c *client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.draining {
-		return false
+	switch {
+	case s.draining:
+		return errDraining
+	case s.isCut(c.demo):
+		return errCut
 	}
 	s.clients[c] = struct{}{}
 	s.gone.Add(1)
-	return true
+	return nil
 }
 
 // leave ends or cuts the client's response and gives it up.

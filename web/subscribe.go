@@ -66,7 +66,7 @@ func setEventsHeader(h http.Header, contentType string) {
 // follow serves the source until the response is complete or has to be cut.
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
 	setEventsHeader(w.Header(), eventStream)
-	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr}
+	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr, demo: demoClient(r)}
 	if r.ProtoMajor > 1 {
 		c.res = newStreamResponse(w, r)
 		if !s.start(c) || !c.serve() {

@@ -44,6 +44,9 @@ type Config struct {
 	// Owned are streams that the program itself writes: nobody can publish to them,
 	// close or delete them.
 	Owned []string
+	// Demo is the stream that the demo page shows, and whose connections the page can
+	// cut, its own only. Empty: there is no demo.
+	Demo string
 	// AllowHosts are names by which the server may be called on a loopback address,
 	// beside localhost and loopback addresses: those of a proxy's sites.
 	AllowHosts []string
@@ -77,11 +80,13 @@ type Server struct {
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
 	watcher *watcher
+	started time.Time
 
-	mu       sync.Mutex // guards clients, and draining together with them
+	mu       sync.Mutex // guards clients, and draining and cuts together with them
 	clients  map[*client]struct{}
 	draining bool
-	gone     sync.WaitGroup // the clients; added to under mu, before draining
+	cuts     map[string]time.Time // of the demo: by secret, until when
+	gone     sync.WaitGroup       // the clients; added to under mu, before draining
 
 	liveMu sync.Mutex    // guards lives, and what says so of each and of its clients
 	lives  map[any]*live // by client.key
@@ -92,7 +97,14 @@ func New(c Config) (*Server, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c, cut: make(chan struct{}), clients: map[*client]struct{}{}, lives: map[any]*live{}}
+	s := &Server{
+		config:  c,
+		cut:     make(chan struct{}),
+		started: time.Now(),
+		clients: map[*client]struct{}{},
+		cuts:    map[string]time.Time{},
+		lives:   map[any]*live{},
+	}
 	var err error
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
@@ -111,6 +123,11 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/{$}", files)
 	mux.Handle("/page.css", files)
 	mux.Handle("/page.js", files)
+	if s.config.Demo != "" {
+		mux.Handle("/demo", methods{"GET": s.demo})
+		mux.Handle("/demo/sse", methods{"GET": s.demoStream})
+		mux.Handle("/demo/cut", methods{"POST": s.demoCut})
+	}
 	mux.Handle("/sse", methods{"GET": s.streams})
 	mux.Handle("/healthz", methods{"GET": s.healthz})
 	mux.Handle("/readyz", methods{"GET": s.readyz})

@@ -219,7 +219,7 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 		Ready:         db.Err,
 	}
 	if f.timeEvery > 0 {
-		c.Owned = []string{timeStream}
+		c.Owned, c.Demo = []string{timeStream}, timeStream
 	}
 	return c
 }
