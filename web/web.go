@@ -120,9 +120,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.S
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	files := methods{"GET": page.Handler().ServeHTTP}
-	mux.Handle("/{$}", files)
-	mux.Handle("/page.css", files)
-	mux.Handle("/page.js", files)
+	for _, pattern := range page.Patterns() {
+		mux.Handle(pattern, files)
+	}
 	if s.config.Demo != "" {
 		mux.Handle("/demo", methods{"GET": s.demo})
 		mux.Handle("/demo/sse", methods{"GET": s.demoStream})

@@ -1,91 +1,111 @@
-// The page's side of the promise: an EventSource, and what its event IDs say.
+// The demo: one stream followed in two ways, both cut at the same moments.
+import { counted, Lane, timeOf } from "./lane.js";
+import { subscribe } from "./lastevent.js";
+import { own } from "./own.js";
+import { Curve } from "./strip.js";
 
 const SILENCE = 2000; // ms without an event before the page says so
-const MARKS = 200; // in the strip
+const LOOK = 400; // ms between looks at the server while it is not heard
 
 const $ = (id) => document.getElementById(id);
-const events = (n) => `${n.toLocaleString("en")} event${n === 1 ? "" : "s"}`;
 const reduced = matchMedia("(prefers-reduced-motion: reduce)");
 
-let source = null; // the EventSource; null while stopped
-let state = "connecting"; // live, reconnecting, stopped
-let id = null; // of the last event or position
-let log = null; // whose numbers the IDs are
-let last = 0; // of the latest position: events up to it are replayed
-let gap = null; // announced, its position still to come
-let time = ""; // data of the last event
-let idle = true; // no event since the latest position
-let heard = 0; // when the server was last heard, by performance.now()
-let silent = false;
-let unknown = false; // some gap was of unknown size
-const counts = { received: 0, replayed: 0, missed: 0, duplicates: 0 };
-const marks = []; // "live", "replayed", or the width of a gap in marks
+const resuming = new Lane($("strip"));
+const forgetful = new Lane($("forgetful-strip"));
+const curve = new Curve($("curve"));
 
-function connect() {
-  source = new EventSource(id === null ? "/sse/time" : `/sse/time?lastEventId=${id}`);
-  source.addEventListener("position", onPosition);
-  source.addEventListener("time", onTime);
-  source.addEventListener("gap", onGap);
-  source.addEventListener("end", (e) => stop(`The stream is closed for good, after ID ${JSON.parse(e.data).last}.`));
-  source.onerror = onError;
-  become(id === null ? "connecting" : "reconnecting");
+let demo = null; // what the server says of it
+let stream = null; // the subscription that resumes
+let source = null; // the EventSource that does not
+let state = "connecting"; // of the subscription
+let cutUntil = 0; // by performance.now()
+let brokenAt = 0; // since when nothing comes, in the server's time
+let away = false; // the server does not answer
+let cutAt = null; // the ID at which it broke
+let heard = 0; // by performance.now()
+let serverLast = 0;
+let clock = performance.timeOrigin; // the server's time at performance.now() === 0
+let latency = 0; // ms, smoothed
+
+const now = () => performance.now() + clock;
+
+// secret is by which the server knows the connections of this browser, to cut them.
+const secret = (() => {
+  const drawn = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  try {
+    localStorage["demo-client"] ??= drawn;
+    return localStorage["demo-client"];
+  } catch {
+    return drawn;
+  }
+})();
+const url = `/demo/sse?client=${secret}`;
+const tabs = new BroadcastChannel("demo"); // the others are cut too
+
+// look asks the server for its demo: what process it is, and its clock. The quickest of
+// several answers tells the time best.
+async function look(times = 1) {
+  let quickest = Infinity;
+  for (; times > 0; times--) {
+    const sent = performance.now();
+    const response = await fetch("/demo", { cache: "no-store" });
+    const took = performance.now() - sent;
+    if (!response.ok) return null;
+    const found = await response.json();
+    if (demo && found.started !== demo.started) restarted();
+    demo = found;
+    if (took >= quickest) continue;
+    quickest = took;
+    clock = timeOf(found.now) - (sent + took / 2);
+  }
+  return demo;
 }
 
-function stop(words) {
-  source.close();
-  source = null;
-  become("stopped", words);
-}
-
-function onError() {
-  if (source.readyState === EventSource.CLOSED) {
-    stop("The browser has given up: the answer was an error, or the stream is closed for good.");
-  } else if (state === "live") {
-    become("reconnecting", `Cut after ID ${id}. The browser reconnects by itself.`);
+function restarted() {
+  note("restart", "The server was restarted. While it was down no events were made; the IDs go on where they were.");
+  for (const { strip } of [resuming, forgetful]) {
+    const pause = strip.last("pause");
+    if (pause) pause.text = "server restarted";
   }
 }
 
-function onPosition(e) {
-  const position = JSON.parse(e.data);
-  const at = Number(e.lastEventId);
-  const renumbered = log !== null && log !== position.log;
-  if (renumbered) note(`This is another log, ${position.log}: its IDs begin anew.`, true);
-  if (id === null || gap || renumbered) {
-    if (gap?.missed && id !== null) counts.missed += at - id;
-    id = at;
-  } else {
-    skipTo(at);
-  }
-  const behind = position.last - at;
-  become("live", state === "connecting" ? `Connected after ID ${at}. Live.`
-    : `Resumed after ID ${at}. ${behind > 0 ? `${events(behind)} to replay, then live.` : "Live."}`);
-  ({ log, last } = position);
-  gap = null;
-  idle = true;
-  heard = performance.now();
-}
-
-function onTime(e) {
-  const now = Number(e.lastEventId);
-  heard = performance.now();
-  idle = false;
-  changed();
-  if (now <= id) return counts.duplicates++;
-  skipTo(now - 1);
-  id = now;
-  time = e.data;
-  counts.received++;
-  if (id <= last) counts.replayed++;
-  mark(id <= last ? "replayed" : "live");
-}
-
-// skipTo counts the events up to an ID as missed, though no gap announced them.
-function skipTo(to) {
-  if (to <= id) return;
-  counts.missed += to - id;
-  mark(width(to - id));
-  note(`${events(to - id)} missed after ID ${id}, and no gap said so. That is a fault.`, true);
-  id = to;
+function follow() {
+  stream = subscribe(url, {
+    position(position) {
+      if (resuming.log !== null && position.log !== resuming.log) {
+        note("gap", `This is another log, ${position.log}: its IDs begin anew.`);
+      }
+      const replaying = position.last - Number(position.id);
+      const resumed = cutAt !== null || (resuming.id === null && replaying > 0);
+      resuming.position(position);
+      serverLast = position.last;
+      if (resumed) note("resumed", `Resumed after ID ${position.id}: ${counted(replaying)} replayed, then live.`);
+      cutAt = null;
+    },
+    event(event) {
+      heard = performance.now();
+      const skipped = resuming.event(event);
+      if (skipped) note("missed", `${counted(skipped)} missed before ID ${event.id}, and no gap said so. That is a fault.`);
+      if (!event.replayed) time(now() - resuming.time);
+    },
+    gap(gap) {
+      resuming.gap(gap);
+      const size = gap.missed === null ? "an unknown number of events" : counted(gap.missed);
+      note("gap", `Gap after ID ${gap.lastEventId}: ${size}, ${REASONS[gap.reason] ?? gap.reason}.`);
+    },
+    state(next, error) {
+      state = next;
+      if (next === "waiting" && cutAt === null) {
+        cutAt = stream.id;
+        brokenAt = resuming.time;
+        if (!cutLeft()) note("cut", `The connection broke after ID ${cutAt}.`);
+        watch();
+      }
+      if (next === "live") look(3).catch(() => {});
+      if (next === "failed") note("other", `The server refused: ${error.message}.`);
+      if (next === "ended") note("other", "The stream is closed for good.");
+    },
+  });
 }
 
 const REASONS = {
@@ -96,42 +116,124 @@ const REASONS = {
   corrupt: "stored, but not whole",
 };
 
-function onGap(e) {
-  gap = JSON.parse(e.data);
-  unknown ||= gap.missed === null;
-  mark(width(gap.missed));
-  const size = gap.missed === null ? "an unknown number of events" : events(gap.missed);
-  note(`Gap after ID ${gap.lastEventId}: ${size}, ${REASONS[gap.reason] ?? gap.reason}.`, true);
+function time(ms) {
+  const took = Math.max(0, ms);
+  latency += (took - latency) * 0.05;
+  curve.add(took, Math.floor(performance.now() / 250));
 }
 
-function become(next, words) {
-  state = next;
-  silent = false;
-  if (words) note(words);
-  changed();
+// watch looks, while the connection is broken, how far the stream is by now.
+async function watch() {
+  while (state === "waiting") {
+    try {
+      const head = await fetch(`/sse/${demo.stream}`, { method: "HEAD", cache: "no-store" });
+      serverLast = Number(head.headers.get("Stream-Last-Id"));
+      if (away) {
+        stream.retry();
+        forget();
+      }
+      away = false;
+    } catch {
+      away = true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, LOOK));
+  }
+  away = false;
 }
 
-function note(words, isGap = false) {
+// forget follows the stream as one that keeps no ID does: each time from now on.
+function forget() {
+  source?.close();
+  source = null;
+  if (document.hidden) return; // connections are few
+  source = new EventSource(url);
+  source.addEventListener("position", (e) => {
+    const skipped = forgetful.position({ id: e.lastEventId, ...JSON.parse(e.data) });
+    if (skipped) note("missed", `Without its last ID: ${counted(skipped)} missed.`);
+  });
+  source.addEventListener("time", (e) => {
+    const replayed = Number(e.lastEventId) <= forgetful.last;
+    forgetful.event({ id: e.lastEventId, data: e.data, replayed });
+  });
+  source.onerror = () => {
+    source?.close();
+    source = null;
+    if (!cutLeft()) setTimeout(() => source ?? forget(), 1000);
+  };
+}
+
+const cutLeft = () => Math.max(0, cutUntil - performance.now());
+
+async function cut(seconds) {
+  if (cutLeft() || state !== "live") return;
+  const response = await fetch(`/demo/cut?client=${secret}&for=${seconds}s`, { method: "POST" }).catch(() => null);
+  if (!response?.ok) return note("other", response ? (await response.json()).detail : "The server does not answer.");
+  tabs.postMessage(seconds);
+  isCut(seconds);
+}
+
+function isCut(seconds) {
+  note("cut", `Cut for ${seconds} s after ID ${stream.id}.`);
+  cutUntil = performance.now() + seconds * 1000;
+  setTimeout(() => {
+    cutUntil = 0;
+    stream.retry();
+    forget();
+  }, seconds * 1000 + 20);
+}
+
+function note(kind, words) {
   const li = document.createElement("li");
   const at = document.createElement("time");
-  at.textContent = new Date().toISOString().slice(11, 19);
+  at.textContent = new Date(now()).toISOString().slice(11, 19);
+  li.dataset.kind = kind;
   li.append(at, words);
-  li.classList.toggle("gap", isGap);
   $("notes").prepend(li);
-  if ($("notes").children.length > 5) $("notes").lastChild.remove();
+  if ($("notes").children.length > 4) $("notes").lastChild.remove();
 }
 
-function look() {
-  const was = silent;
-  silent = state === "live" && performance.now() - heard > SILENCE;
-  if (silent && !was) {
-    note(idle ? `Connected, but last stays ${last}: the time stream seems to be off (--time-every 0).`
-      : "Nothing for 2 s: the network is down, or the server stands still.");
+function condition() {
+  const left = cutLeft();
+  if (left) return ["cut", `cut, ${(left / 1000).toFixed(1)} s left`];
+  if (away) return ["away", "the server is away"];
+  if (state === "waiting") return ["reconnecting", "reconnecting"];
+  if (state === "ended" || state === "failed") return ["stopped", "stopped"];
+  if (state === "live" && heard && performance.now() - heard > SILENCE) return ["silent", "live, but silent"];
+  return [state, state];
+}
+
+function put(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+// write writes the figures; often enough to be read, not more.
+function write() {
+  const [name, words] = condition();
+  $("state").dataset.state = name;
+  put("state", words);
+  for (const button of document.querySelectorAll("[data-cut]")) button.setAttribute("aria-disabled", name !== "live" && name !== "silent");
+  put("last-id", resuming.id === null ? "–" : `${resuming.id}`);
+  for (const [prefix, lane] of [["", resuming], ["forgetful-", forgetful]]) {
+    for (const [what, n] of Object.entries(lane.counts)) {
+      const cell = $(prefix + what);
+      if (!cell) continue;
+      const atLeast = what === "missed" && lane.unknown;
+      put(prefix + what, (atLeast ? "≥ " : "") + n.toLocaleString("en"));
+      cell.parentElement.classList.toggle("some", n > 0 || atLeast);
+    }
   }
-  if (silent !== was) changed();
-  if (document.querySelector(".line:hover, .line:focus-within")) return; // hold still while in use
-  $("curl-live").textContent = `curl -N ${location.origin}/sse/time`;
-  $("curl-resume").textContent = `curl -N -H 'Last-Event-ID: ${id ?? 42}' ${location.origin}/sse/time`;
+  const lag = state === "live" && !resuming.id ? 0 : Math.max(0, serverLast - (resuming.id ?? 0));
+  put("lag", away ? "–" : lag.toLocaleString("en"));
+  put("latency", latency ? `${latency.toFixed(1)} ms` : "–");
+  curve.draw();
+}
+
+// copyable lines hold still while they are in use.
+function lines() {
+  if (document.querySelector(".line:hover, .line:focus-within")) return;
+  put("curl-live", `curl -N ${location.origin}/sse/${demo?.stream ?? "time"}`);
+  put("curl-resume", `curl -N -H 'Last-Event-ID: ${resuming.id ?? 42}' ${location.origin}/sse/${demo?.stream ?? "time"}`);
+  put("curl-publish", `curl -d 'hello' '${location.origin}/sse/${$("own-name").value}'`);
 }
 
 async function copy(button) {
@@ -142,78 +244,52 @@ async function copy(button) {
   setTimeout(() => (button.textContent = "Copy"), 1500);
 }
 
-let waiting = false; // for paint
-
-// changed paints at most once a frame, and twice a second where motion is unwelcome.
-function changed() {
-  if (waiting) return;
-  waiting = true;
-  if (reduced.matches) setTimeout(paint, 500);
-  else requestAnimationFrame(paint);
+function draw() {
+  const broken = state === "waiting" || cutLeft();
+  const since = broken ? brokenAt : 0;
+  const text = !broken ? "" : away ? "server away" : "cut";
+  resuming.strip.draw(now(), since, text);
+  forgetful.strip.draw(now(), source?.readyState === EventSource.OPEN ? 0 : since, text);
 }
 
-function paint() {
-  waiting = false;
-  $("state").textContent = silent ? "live, but silent" : state;
-  $("state").dataset.state = silent ? "silent" : state;
-  $("clock").classList.toggle("stale", state !== "live" || silent);
-  const [, date, hms, fraction, zone] = /^([\d-]+)T([\d:]+)\.?(\d*)(.*)$/.exec(time) ?? [];
-  if (date) {
-    $("date").textContent = `The server’s time, ${date}, ${zone === "Z" ? "UTC" : zone}`;
-    $("hms").textContent = hms;
-    $("ms").textContent = `.${fraction.padEnd(9, "0").slice(0, 3)}`;
-    $("ns").textContent = fraction.padEnd(9, "0").slice(3);
+function animate() {
+  if (reduced.matches) setTimeout(animate, 1000);
+  else requestAnimationFrame(animate);
+  draw();
+}
+
+function fit() {
+  for (const lane of [resuming, forgetful]) lane.strip.fit();
+  draw();
+}
+
+async function begin() {
+  for (const button of document.querySelectorAll("[data-copy]")) button.onclick = () => copy(button);
+  own({ name: $("own-name"), data: $("own-data"), form: $("own-form"), tab: $("own-tab"), list: $("own-events") });
+  setInterval(lines, 500);
+  while (!(await look(3).then((found) => { $("demo").hidden = !found; $("no-demo").hidden = !!found; return true; }, () => false))) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
   }
-  $("id").textContent = id ?? "–";
-  for (const [name, n] of Object.entries(counts)) {
-    const atLeast = name === "missed" && unknown;
-    $(name).textContent = (atLeast ? "≥ " : "") + n.toLocaleString("en");
-    $(name).parentElement.classList.toggle("some", n > 0 || atLeast);
-  }
-  $("duplicates").parentElement.hidden = counts.duplicates === 0;
-  $("disconnect").setAttribute("aria-disabled", state === "stopped");
-  $("reconnect").setAttribute("aria-disabled", state !== "stopped");
-  $("reconnect").textContent = state === "stopped" && id !== null ? `Reconnect after ID ${id}` : "Reconnect";
-  strip($("strip"));
+  lines();
+  if (!demo) return;
+  follow();
+  forget();
+  for (const button of document.querySelectorAll("[data-cut]")) button.onclick = () => cut(Number(button.dataset.cut));
+  tabs.onmessage = ({ data }) => isCut(data);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) forgetful.leave();
+    forget();
+  });
+  new ResizeObserver(fit).observe($("strip"));
+  matchMedia("(prefers-color-scheme: dark)").onchange = fit;
+  setTimeout(fit, 1000); // by now it is known how many events there are
+  setInterval(write, 120);
+  setInterval(() => look().catch(() => {}), 30_000);
+  setInterval(() => {
+    $("strip").ariaLabel = resuming.strip.describe(now());
+    $("forgetful-strip").ariaLabel = forgetful.strip.describe(now());
+  }, 2000);
+  animate();
 }
 
-function mark(what) {
-  marks.push(what);
-  if (marks.length > MARKS) marks.shift();
-}
-
-const width = (missed) => Math.min(16, Math.max(3, missed ?? 8));
-
-function strip(canvas) {
-  const { clientWidth: w, clientHeight: h } = canvas;
-  canvas.width = w * devicePixelRatio;
-  canvas.height = h * devicePixelRatio;
-  const c = canvas.getContext("2d");
-  c.scale(devicePixelRatio, devicePixelRatio);
-  c.setLineDash([3, 3]);
-  const style = getComputedStyle(canvas);
-  const step = Math.max(3, w / MARKS);
-  let x = w;
-  for (let i = marks.length - 1; i >= 0 && x > 0; i--) {
-    const what = marks[i];
-    if (typeof what === "number") {
-      x -= what * step;
-      c.strokeStyle = style.getPropertyValue("--gap");
-      c.strokeRect(x + 1.5, 0.5, what * step - 4, h - 1);
-    } else {
-      x -= step;
-      const high = what === "live" ? h : h * 0.6;
-      c.fillStyle = style.getPropertyValue(`--${what}`);
-      c.fillRect(x, h - high, step * 0.45, high);
-    }
-  }
-}
-
-$("disconnect").onclick = () => source && stop(`Disconnected after ID ${id ?? "none"}.`);
-$("reconnect").onclick = () => source || connect();
-for (const button of document.querySelectorAll("[data-copy]")) button.onclick = () => copy(button);
-new ResizeObserver(changed).observe($("strip"));
-matchMedia("(prefers-color-scheme: dark)").onchange = changed;
-setInterval(look, 1000);
-look();
-connect();
+begin();

@@ -21,9 +21,14 @@ func serve(method, path string, header ...string) *httptest.ResponseRecorder {
 func TestFiles(t *testing.T) {
 	etags := map[string]string{}
 	for path, contentType := range map[string]string{
-		"/":         "text/html; charset=utf-8",
-		"/page.css": "text/css; charset=utf-8",
-		"/page.js":  "text/javascript; charset=utf-8",
+		"/":               "text/html; charset=utf-8",
+		"/page.css":       "text/css; charset=utf-8",
+		"/page.js":        "text/javascript; charset=utf-8",
+		"/lane.js":        "text/javascript; charset=utf-8",
+		"/own.js":         "text/javascript; charset=utf-8",
+		"/strip.js":       "text/javascript; charset=utf-8",
+		"/lastevent.js":   "text/javascript; charset=utf-8",
+		"/lastevent.d.ts": "text/plain; charset=utf-8",
 	} {
 		get := serve("GET", path)
 		if get.Code != 200 || get.Body.Len() == 0 {
@@ -31,7 +36,7 @@ func TestFiles(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"Content-Type":            contentType,
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 			"X-Content-Type-Options":  "nosniff",
 			"Referrer-Policy":         "no-referrer",
 			"Cache-Control":           "no-cache",
