@@ -18,6 +18,7 @@ export class Lane {
   unknown = false; // some gap was of unknown size
   #gap = null; // announced, its position still to come
   #hole = ""; // what the next event comes after
+  #pause = "no events"; // why there are none before the next, if long none came
 
   constructor(canvas) {
     this.strip = new Strip(canvas);
@@ -28,7 +29,7 @@ export class Lane {
   position({ id, log, last }) {
     const at = Number(id);
     let skipped = 0;
-    if (this.id === null || this.#gap || log !== this.log) this.id = at;
+    if (this.id === null || this.#gap || (this.log && log !== this.log)) this.id = at;
     else skipped = this.#skip(at);
     this.#gap = null;
     this.log = log;
@@ -56,8 +57,9 @@ export class Lane {
     this.counts.received++;
     if (replayed) this.counts.replayed++;
     if (this.time && this.#hole) this.strip.span(this.time, time, "missed", this.#hole);
-    else if (this.time && time - this.time > PAUSE) this.strip.span(this.time, time, "pause", "no events");
+    else if (this.time && time - this.time > PAUSE) this.strip.span(this.time, time, "pause", this.#pause);
     this.#hole = "";
+    this.#pause = "no events";
     this.strip.mark(time, now, replayed ? REPLAYED : LIVE);
     this.time = time;
     return skipped;
@@ -70,6 +72,14 @@ export class Lane {
     this.#hole = n.toLocaleString("en");
     this.id = to;
     return n;
+  }
+
+  // restarted is told that the server was restarted, after the event of a time.
+  restarted(after) {
+    const words = "server restarted";
+    const pause = this.strip.last("pause");
+    if (this.time <= after) this.#pause = words;
+    else if (pause?.from >= after) pause.text = words;
   }
 
   // leave forgets where it is, without counting what comes meanwhile.

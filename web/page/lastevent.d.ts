@@ -11,8 +11,8 @@
  * the server asks for (`retry:`), doubled with each failure up to 30 seconds. An answer
  * 4xx (but 408, 425 and 429) is final.
  *
- * @param url what to subscribe to, with the parameters that the server knows. Where
- * `lastEventId=` is among them, it counts for more than what was kept.
+ * @param url what to subscribe to, with the parameters that the server knows. Where these
+ * say where to begin (`from=`, `lastEventId=`), that counts for more than what was kept.
  */
 export function subscribe(url: string | URL, options?: Options): Subscription;
 

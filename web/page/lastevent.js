@@ -79,7 +79,7 @@ export function subscribe(url, options = {}) {
     }
     const body = response.body.getReader();
     const decoder = new TextDecoder();
-    let rest = "", gap = false, event = /** @type {any} */ ({});
+    let rest = "", gap = false, complete = query.has("limit"), event = /** @type {any} */ ({});
     for (;;) {
       const { done, value } = await body.read();
       signal.throwIfAborted();
@@ -99,14 +99,15 @@ export function subscribe(url, options = {}) {
           gap = true;
           call("gap", JSON.parse(data));
         } else if (type === "end") {
+          complete = true;
           if (live) call("end", JSON.parse(data));
         } else if (type === "position") {
           const position = JSON.parse(data);
           ({ log, last } = position);
           if (gap || newer(event.id, id)) id = event.id;
+          if (gap || from === null) [from, events] = [id, []];
           gap = false;
           failures = 0;
-          [from, events] = [id, []];
           call("position", { id, ...position });
           become("live");
         } else {
@@ -119,7 +120,8 @@ export function subscribe(url, options = {}) {
       if (live && from && channel) channel.postMessage({ from, id, log, events });
       if (over) return;
     }
-    if (!live && newer(`${last}`, id)) id = `${last}`; // what lies between is of other types
+    if (live && !complete) throw new Error("cut"); // though it looks like an end, to some
+    if (!live && query.has("event") && newer(`${last}`, id)) id = `${last}`; // the rest is of other types
   };
 
   // Reads until a response is complete, or something else runs.
@@ -203,7 +205,7 @@ export function subscribe(url, options = {}) {
   globalThis.addEventListener?.("online", again);
   try {
     const kept = sessionStorage.getItem(key)?.split(" ");
-    if (kept && id === null) [id, log] = kept;
+    if (kept && id === null && !query.has("from")) [id, log] = kept;
   } catch {}
   if (channel) {
     channel.onmessage = ({ data }) => hear(data);

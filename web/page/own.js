@@ -6,19 +6,24 @@ const SHOWN = 6;
 export function own({ name, data, form, tab, list }) {
   let stream = null;
   let watched = "";
+  let live = null; // a promise
 
-  const path = () => `/sse/${name.value}`;
+  const path = () => `/sse/${name.value.split("/").map(encodeURIComponent).join("/")}`;
 
   function watch() {
     if (watched === name.value) return;
     watched = name.value;
     stream?.close();
     list.replaceChildren();
-    stream = subscribe(`${path()}?from=-${SHOWN}`, {
-      event: show,
-      gap: (gap) => say(`gap of ${gap.missed ?? "unknown size"}: ${gap.reason}`),
-      end: () => say("The stream is closed for good."),
-      state: (state, error) => state === "failed" && say(`The server refused: ${error.message}.`),
+    live = new Promise((resolve) => {
+      stream = subscribe(`${path()}?from=-${SHOWN}`, {
+        event: show,
+        gap: (gap) => say(`gap of ${gap.missed ?? "unknown size"}: ${gap.reason}`),
+        end: () => say("The stream is closed for good."),
+        state(state) {
+          if (state !== "connecting") resolve();
+        },
+      });
     });
   }
 
@@ -45,6 +50,7 @@ export function own({ name, data, form, tab, list }) {
 
   async function publish() {
     watch();
+    await live; // to be seen as it comes
     const response = await fetch(path(), { method: "POST", body: data.value }).catch(() => null);
     if (!response?.ok) say(response ? (await response.json()).detail : "The server does not answer.");
     data.select();

@@ -21,7 +21,8 @@ let state = "connecting"; // of the subscription
 let cutUntil = 0; // by performance.now()
 let brokenAt = 0; // since when nothing comes, in the server's time
 let away = false; // the server does not answer
-let cutAt = null; // the ID at which it broke
+let brokenAfter = null; // the ID after which nothing came
+let before = { ...resuming.counts }; // when that began
 let heard = 0; // by performance.now()
 let serverLast = 0;
 let clock = performance.timeOrigin; // the server's time at performance.now() === 0
@@ -63,29 +64,21 @@ async function look(times = 1) {
 
 function restarted() {
   note("restart", "The server was restarted. While it was down no events were made; the IDs go on where they were.");
-  for (const { strip } of [resuming, forgetful]) {
-    const pause = strip.last("pause");
-    if (pause) pause.text = "server restarted";
-  }
+  for (const lane of [resuming, forgetful]) lane.restarted(brokenAt - 200);
 }
 
 function follow() {
   stream = subscribe(url, {
     position(position) {
-      if (resuming.log !== null && position.log !== resuming.log) {
-        note("gap", `This is another log, ${position.log}: its IDs begin anew.`);
-      }
-      const replaying = position.last - Number(position.id);
-      const resumed = cutAt !== null || (resuming.id === null && replaying > 0);
-      resuming.position(position);
+      if (resuming.log && position.log !== resuming.log) note("gap", `This is another log, ${position.log}: its IDs begin anew.`);
+      const skipped = resuming.position(position);
+      if (skipped) fault(skipped);
       serverLast = position.last;
-      if (resumed) note("resumed", `Resumed after ID ${position.id}: ${counted(replaying)} replayed, then live.`);
-      cutAt = null;
     },
     event(event) {
       heard = performance.now();
       const skipped = resuming.event(event);
-      if (skipped) note("missed", `${counted(skipped)} missed before ID ${event.id}, and no gap said so. That is a fault.`);
+      if (skipped) fault(skipped);
       if (!event.replayed) time(now() - resuming.time);
     },
     gap(gap) {
@@ -95,17 +88,37 @@ function follow() {
     },
     state(next, error) {
       state = next;
-      if (next === "waiting" && cutAt === null) {
-        cutAt = stream.id;
-        brokenAt = resuming.time;
-        if (!cutLeft()) note("cut", `The connection broke after ID ${cutAt}.`);
-        watch();
-      }
-      if (next === "live") look(3).catch(() => {});
+      if (next === "waiting") broken();
+      if (next === "live") resumed();
       if (next === "failed") note("other", `The server refused: ${error.message}.`);
       if (next === "ended") note("other", "The stream is closed for good.");
     },
   });
+  brokenAfter = resuming.id = stream.id === null ? null : Number(stream.id); // kept over a reload
+}
+
+function fault(skipped) {
+  note("missed", `${counted(skipped)} missed before ID ${resuming.id}, and no gap said so. That is a fault.`);
+}
+
+function broken() {
+  before = { ...resuming.counts };
+  brokenAfter = resuming.id;
+  brokenAt = resuming.time;
+  if (!cutLeft()) note("cut", `The connection broke after ID ${brokenAfter}.`);
+  watch();
+}
+
+// resumed tells what came of it, once that has come.
+function resumed() {
+  look(3).catch(() => {});
+  if (brokenAfter === null) return;
+  const after = brokenAfter;
+  brokenAfter = null;
+  setTimeout(() => {
+    const { replayed, missed } = resuming.counts;
+    note("resumed", `Resumed after ID ${after}: ${counted(replayed - before.replayed)} replayed, ${missed - before.missed} missed.`);
+  }, 500);
 }
 
 const REASONS = {
@@ -130,7 +143,7 @@ async function watch() {
       serverLast = Number(head.headers.get("Stream-Last-Id"));
       if (away) {
         stream.retry();
-        forget();
+        source ?? forget();
       }
       away = false;
     } catch {
@@ -166,19 +179,23 @@ const cutLeft = () => Math.max(0, cutUntil - performance.now());
 
 async function cut(seconds) {
   if (cutLeft() || state !== "live") return;
+  cutUntil = performance.now() + seconds * 1000; // now, as the connections may break before the answer comes
   const response = await fetch(`/demo/cut?client=${secret}&for=${seconds}s`, { method: "POST" }).catch(() => null);
-  if (!response?.ok) return note("other", response ? (await response.json()).detail : "The server does not answer.");
-  tabs.postMessage(seconds);
-  isCut(seconds);
+  if (response?.ok) {
+    tabs.postMessage(seconds);
+    return isCut(seconds);
+  }
+  cutUntil = 0;
+  note("other", response ? (await response.json()).detail : "The server does not answer.");
 }
 
 function isCut(seconds) {
-  note("cut", `Cut for ${seconds} s after ID ${stream.id}.`);
+  note("cut", `Cut for ${seconds} s after ID ${resuming.id}.`);
   cutUntil = performance.now() + seconds * 1000;
   setTimeout(() => {
     cutUntil = 0;
     stream.retry();
-    forget();
+    source ?? forget();
   }, seconds * 1000 + 20);
 }
 
@@ -194,7 +211,7 @@ function note(kind, words) {
 
 function condition() {
   const left = cutLeft();
-  if (left) return ["cut", `cut, ${(left / 1000).toFixed(1)} s left`];
+  if (left) return ["cut", "cut"];
   if (away) return ["away", "the server is away"];
   if (state === "waiting") return ["reconnecting", "reconnecting"];
   if (state === "ended" || state === "failed") return ["stopped", "stopped"];
@@ -211,6 +228,7 @@ function write() {
   const [name, words] = condition();
   $("state").dataset.state = name;
   put("state", words);
+  put("left", name === "cut" ? `${(cutLeft() / 1000).toFixed(1)} s left` : "");
   for (const button of document.querySelectorAll("[data-cut]")) button.setAttribute("aria-disabled", name !== "live" && name !== "silent");
   put("last-id", resuming.id === null ? "–" : `${resuming.id}`);
   for (const [prefix, lane] of [["", resuming], ["forgetful-", forgetful]]) {
@@ -259,7 +277,7 @@ function animate() {
 }
 
 function fit() {
-  for (const lane of [resuming, forgetful]) lane.strip.fit();
+  for (const fitted of [resuming.strip, forgetful.strip, curve]) fitted.fit();
   draw();
 }
 
@@ -282,8 +300,8 @@ async function begin() {
   });
   new ResizeObserver(fit).observe($("strip"));
   matchMedia("(prefers-color-scheme: dark)").onchange = fit;
-  setTimeout(fit, 1000); // by now it is known how many events there are
-  setInterval(write, 120);
+  setInterval(() => reduced.matches || write(), 120);
+  setInterval(() => reduced.matches && write(), 1000);
   setInterval(() => look().catch(() => {}), 30_000);
   setInterval(() => {
     $("strip").ariaLabel = resuming.strip.describe(now());

@@ -4,6 +4,7 @@ export const LIVE = 0;
 export const REPLAYED = 1;
 const MARKS = 1 << 14; // remembered, which is more than fit
 const SPANS = 32;
+const SAMPLE = 50; // marks that tell how many there are in a second
 const MARK_WIDTH = 7; // px of the strip for a mark, shared by the rows
 
 export class Strip {
@@ -29,6 +30,7 @@ export class Strip {
     this.#times[i] = time;
     this.#ids[i] = id;
     this.#kinds[i] = kind;
+    if (this.#count === SAMPLE) this.fit();
   }
 
   // span says why there are no marks between two times: "missed" or "pause".
@@ -51,7 +53,7 @@ export class Strip {
 
   // seconds is how much time fits.
   get seconds() {
-    return this.#width < 600 ? 9 : 16;
+    return this.#width < 600 ? 12 : 16;
   }
 
   // fit takes over the size and the colours that the style gives the canvas.
@@ -66,14 +68,11 @@ export class Strip {
       this.#colours[name] = style.getPropertyValue(`--${name}`).trim();
     }
     // Marks of events that follow each other are in rows of their own, so that each can be seen.
-    const n = Math.min(this.#count, 50);
-    const every = n > 1 ? (this.#time(this.#count - 1) - this.#time(this.#count - n)) / (n - 1) : 15;
+    const n = Math.min(this.#count, SAMPLE);
+    const time = (back) => this.#times[(this.#count - back) % MARKS];
+    const every = n > 1 ? (time(1) - time(n)) / (n - 1) : 15;
     const step = (every / 1000) * (clientWidth / this.seconds);
-    this.#rows = Math.max(1, Math.min(10, Math.ceil(MARK_WIDTH / Math.max(step, 0.1))));
-  }
-
-  #time(i) {
-    return this.#times[i % MARKS];
+    this.#rows = Math.max(1, Math.min(14, Math.ceil(MARK_WIDTH / Math.max(step, 0.1))));
   }
 
   // draw draws the strip as it is at a time. A cut that lasts began at since.
@@ -172,11 +171,14 @@ export class Strip {
 // A curve of the greatest of the values of each step of time.
 export class Curve {
   #canvas;
+  #context;
+  #colour = "";
   #values = new Float64Array(80);
   #step = 0;
 
   constructor(canvas) {
     this.#canvas = canvas;
+    this.#context = canvas.getContext("2d");
   }
 
   // add adds a value in a step, of which there may be many.
@@ -187,24 +189,28 @@ export class Curve {
     this.#values[step % n] = Math.max(this.#values[step % n], value);
   }
 
-  // draw draws the curve, and returns the greatest value.
+  // fit takes over the size and the colour that the style gives the canvas.
+  fit() {
+    this.#canvas.width = Math.round(this.#canvas.clientWidth * devicePixelRatio);
+    this.#canvas.height = Math.round(this.#canvas.clientHeight * devicePixelRatio);
+    this.#colour = getComputedStyle(this.#canvas).color;
+  }
+
   draw() {
-    const { clientWidth: w, clientHeight: h } = this.#canvas;
-    const c = this.#canvas.getContext("2d");
-    this.#canvas.width = w * devicePixelRatio;
-    this.#canvas.height = h * devicePixelRatio;
-    c.scale(devicePixelRatio, devicePixelRatio);
-    c.strokeStyle = getComputedStyle(this.#canvas).color;
-    c.lineWidth = 1.5;
-    c.lineJoin = "round";
+    const { width: w, height: h } = this.#canvas;
+    const c = this.#context;
     const n = this.#values.length;
+    const line = 1.5 * devicePixelRatio;
     const top = Math.max(4, ...this.#values);
+    c.clearRect(0, 0, w, h);
+    c.strokeStyle = this.#colour;
+    c.lineWidth = line;
+    c.lineJoin = "round";
     c.beginPath();
     for (let i = 1; i <= n; i++) {
       const value = this.#values[(this.#step + i) % n];
-      c.lineTo(((i - 1) / (n - 1)) * w, h - 1.5 - (value / top) * (h - 3));
+      c.lineTo(((i - 1) / (n - 1)) * w, h - line - (value / top) * (h - 2 * line));
     }
     c.stroke();
-    return Math.max(...this.#values);
   }
 }
