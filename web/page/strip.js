@@ -15,7 +15,9 @@ export class Strip {
   #kinds = new Uint8Array(MARKS);
   #count = 0; // of all marks there ever were
   #spans = []; // { from, to, kind, text }: where there are no marks, and why
-  #rows = 8;
+  #rows = 1;
+  #markWidth = 2;
+  #drawn = 0; // the time that was drawn last
   #width = 0;
   #height = 0;
   #colours = {};
@@ -73,12 +75,18 @@ export class Strip {
     const every = n > 1 ? (time(1) - time(n)) / (n - 1) : 15;
     const step = (every / 1000) * (clientWidth / this.seconds);
     this.#rows = Math.max(1, Math.min(14, Math.ceil(MARK_WIDTH / Math.max(step, 0.1))));
+    this.#markWidth = Math.max(1.5, Math.min(MARK_WIDTH - 2, this.#rows * step * 0.7));
+    this.#drawn = 0;
   }
 
   // draw draws the strip as it is at a time. A cut that lasts began at since.
   draw(now, since, text) {
     const c = this.#context;
     const scale = this.#width / (this.seconds * 1000);
+    const pixel = 1 / (scale * devicePixelRatio); // ms; less is no movement
+    now = Math.floor(now / pixel) * pixel;
+    if (now === this.#drawn) return;
+    this.#drawn = now;
     const x = (time) => this.#width - (now - time) * scale;
     c.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     c.clearRect(0, 0, this.#width, this.#height);
@@ -101,7 +109,8 @@ export class Strip {
   #drawMarks(x) {
     const c = this.#context;
     const row = this.#height / this.#rows;
-    const size = Math.max(2, Math.min(MARK_WIDTH - 2, row * 0.72));
+    const size = this.#markWidth;
+    const high = this.#rows === 1 ? row : row * 0.72;
     let kind = -1;
     for (let n = 1; n <= Math.min(this.#count, MARKS); n++) {
       const i = (this.#count - n) % MARKS;
@@ -111,9 +120,7 @@ export class Strip {
         kind = this.#kinds[i];
         c.fillStyle = kind === LIVE ? this.#colours.live : this.#colours.replayed;
       }
-      const y = (this.#ids[i] % this.#rows) * row;
-      if (this.#rows === 1) c.fillRect(at - size, 0, size, this.#height);
-      else c.fillRect(at - size, y + (row - row * 0.72) / 2, size, row * 0.72);
+      c.fillRect(at - size, (this.#ids[i] % this.#rows) * row + (row - high) / 2, size, high);
     }
   }
 
