@@ -74,12 +74,13 @@ export class Lane {
     return n;
   }
 
-  // restarted is told that the server was restarted, after the event of a time.
+  // restarted is told that the server was restarted after the event of a time, be it
+  // before the next one comes or after.
   restarted(after) {
     const words = "server restarted";
     const pause = this.strip.last("pause");
-    if (this.time <= after) this.#pause = words;
-    else if (pause?.from >= after) pause.text = words;
+    if (this.time < after + PAUSE) this.#pause = words;
+    else if (pause?.to > after) pause.text = words;
   }
 
   // leave forgets where it is, without counting what comes meanwhile.

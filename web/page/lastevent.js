@@ -176,11 +176,7 @@ export function subscribe(url, options = {}) {
       if (!lock) elect();
       leading = !!lock;
       return over || run(leading);
-    }).catch(() => {
-      if (signal.aborted) return;
-      leading = false; // the lock was stolen, as this tab was silent
-      elect({ ifAvailable: true });
-    });
+    }).catch(() => signal.aborted || elect({ ifAvailable: true })); // stolen, as this tab was silent
   };
 
   const again = () => over || (leading ? wake?.() : channel.postMessage({ again: true }));

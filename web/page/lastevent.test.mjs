@@ -160,12 +160,13 @@ test("tries again after what may pass, and waits longer each time", async (t) =>
     }
     if (n === 2) return response.destroy();
     if (n === 3) return response.writeHead(503).end();
-    if (n === 4) return response.writeHead(200, { "Content-Type": "text/html" }).end("<p>Log in, please</p>");
+    if (n === 4) return response.writeHead(200, { "Content-Type": "text/html" }).end("id: 9\ndata: <p>Log in</p>\n\n");
     if (n === 5) return response.writeHead(429).end();
     response.stream("retry: 3600000\nevent: position\nid: 1\ndata: {\"log\":\"k\",\"first\":1,\"last\":2}\n\nid: 2\ndata: x\n\n");
   });
   const tab = await follow(t, `${server.url}/sse/x`, { first: "connecting" });
   await until(() => tab.events.length === 1);
+  assert.deepEqual(tab.ids, ["2"]);
   for (let n = 1; n < 6; n++) {
     const waited = at[n] - at[n - 1];
     const most = 40 * 2 ** (n - 1);

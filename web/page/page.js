@@ -64,7 +64,7 @@ async function look(times = 1) {
 
 function restarted() {
   note("restart", "The server was restarted. While it was down no events were made; the IDs go on where they were.");
-  for (const lane of [resuming, forgetful]) lane.restarted(brokenAt - 200);
+  for (const lane of [resuming, forgetful]) lane.restarted(brokenAt);
 }
 
 function follow() {

@@ -3,13 +3,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Server, browser, follow, numbers, until } from "./testing.mjs";
 
-// asked counts the requests of a test to streams.
-function asked(t) {
+// asked counts the requests of a test to streams, and delays those that do not follow.
+function asked(t, delay = 0) {
   const { fetch } = globalThis;
   const count = { n: 0 };
-  globalThis.fetch = (url, init) => {
+  globalThis.fetch = async (url, init) => {
     if (`${url}`.includes("/sse/") && !init.method) count.n++;
-    return fetch(url, init);
+    const response = await fetch(url, init);
+    if (delay && `${url}`.includes("follow=false")) await new Promise((resolve) => setTimeout(resolve, delay));
+    return response;
   };
   t.after(() => (globalThis.fetch = fetch));
   return count;
@@ -68,6 +70,18 @@ test("a tab that is behind reads what the others have had", async (t) => {
   assert.equal(await server.clients("x"), 1);
 });
 
+test("what comes while a tab reads is not read again", async (t) => {
+  browser(t);
+  const server = await Server.start(t, "--time-every", "5ms");
+  const url = `${server.url}/sse/time?from=earliest`;
+  await follow(t, url);
+  const count = asked(t, 200);
+  const late = await follow(t, url);
+  await until(() => late.events.length > 100);
+  assert.equal(count.n, 1);
+  assert.deepEqual(late.ids, numbers(1, late.ids.length));
+});
+
 test("events of other types make no tab read again and again", async (t) => {
   browser(t);
   const count = asked(t);
@@ -78,7 +92,34 @@ test("events of other types make no tab read again and again", async (t) => {
   await until(() => tabs.every((tab) => tab.subscription.id === "20"));
   await server.publish("x", "this one", "?event=wanted");
   await until(() => tabs.every((tab) => tab.events.length === 1));
-  assert.ok(count.n <= 4, `${count.n} requests`);
+  assert.ok(count.n <= 3, `${count.n} requests`);
+
+  const other = await follow(t, `${url}&lastEventId=0`);
+  await until(() => other.events.length === 1);
+  const none = `${server.url}/sse/x?event=none&lastEventId=0`;
+  const pair = [await follow(t, none)];
+  await until(() => pair[0].subscription.id === "21");
+  pair.push(await follow(t, none));
+  count.n = 0;
+  for (let id = 22; id < 30; id++) {
+    await server.publish("x", "not this one");
+    await until(() => pair.every((tab) => tab.subscription.id === `${id}`));
+  }
+  assert.ok(count.n <= 1, `${count.n} requests`);
+});
+
+test("a gap is every tab's", async (t) => {
+  browser(t);
+  const server = await Server.start(t, "--retain-events", "5", "--retry", "1h");
+  const tabs = [await follow(t, `${server.url}/sse/x`), await follow(t, `${server.url}/sse/x`)];
+  await server.stop("SIGKILL");
+  await until(() => tabs.every((tab) => tab.state === "waiting"));
+  await server.restart();
+  for (let i = 1; i <= 20; i++) await server.publish("x", `${i}`);
+  tabs[0].subscription.retry();
+  await until(() => tabs.every((tab) => tab.events.length === 5));
+  same(tabs, 16, 5);
+  for (const tab of tabs) assert.deepEqual(tab.gaps.map((gap) => gap.missed), [15]);
 });
 
 test("a tab that has the connection and is silent is robbed of it", async (t) => {
