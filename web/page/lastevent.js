@@ -121,7 +121,6 @@ export function subscribe(url, options = {}) {
       if (over) return;
     }
     if (live && !complete) throw new Error("cut"); // though it looks like an end, to some
-    if (!live && query.has("event") && newer(`${last}`, id)) id = `${last}`; // the rest is of other types
   };
 
   // Reads until a response is complete, or something else runs.
