@@ -249,9 +249,11 @@ function write() {
 // copyable lines hold still while they are in use.
 function lines() {
   if (document.querySelector(".line:hover, .line:focus-within")) return;
-  put("curl-live", `curl -N ${location.origin}/sse/${demo?.stream ?? "time"}`);
-  put("curl-resume", `curl -N -H 'Last-Event-ID: ${resuming.id ?? 42}' ${location.origin}/sse/${demo?.stream ?? "time"}`);
-  put("curl-publish", `curl -d 'hello' '${location.origin}/sse/${$("own-name").value}'`);
+  const own = $("own-name").value;
+  const url = `${location.origin}/sse/${demo?.stream ?? own}`;
+  put("curl-live", `curl -N ${url}`);
+  put("curl-resume", `curl -N -H 'Last-Event-ID: ${resuming.id ?? 0}' ${url}`);
+  put("curl-publish", `curl -d 'hello' '${location.origin}/sse/${own}'`);
 }
 
 async function copy(button) {
@@ -285,9 +287,12 @@ async function begin() {
   for (const button of document.querySelectorAll("[data-copy]")) button.onclick = () => copy(button);
   own({ name: $("own-name"), data: $("own-data"), form: $("own-form"), tab: $("own-tab"), list: $("own-events") });
   setInterval(lines, 500);
-  while (!(await look(3).then((found) => { $("demo").hidden = !found; $("no-demo").hidden = !!found; return true; }, () => false))) {
+  let found;
+  while ((found = await look(3).catch(() => undefined)) === undefined) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
+  $("demo").hidden = !found;
+  $("no-demo").hidden = !!found;
   lines();
   if (!demo) return;
   follow();
