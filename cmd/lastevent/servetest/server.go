@@ -62,12 +62,12 @@ func buildAndRun(m *testing.M) int {
 // the result of tests for as long as all that they looked at is the same, and it does
 // not know that they build the program.
 var lookAtSources = sync.OnceValue(func() error {
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "lastevent").Output()
 	if err != nil {
-		return fmt.Errorf("go list -m: %w", err)
+		return fmt.Errorf("go list -m lastevent: %w", err)
 	}
 	return filepath.WalkDir(strings.TrimSpace(string(dir)), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), ".") {
+		if err == nil && d.IsDir() && (strings.HasPrefix(d.Name(), ".") || d.Name() == "node_modules") {
 			return fs.SkipDir
 		}
 		if err == nil {
