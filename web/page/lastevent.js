@@ -175,7 +175,8 @@ export function subscribe(url, options = {}) {
       if (!lock) elect();
       leading = !!lock;
       return over || run(leading);
-    }).catch(() => signal.aborted || elect({ ifAvailable: true })); // stolen, as this tab was silent
+      // Stolen, as this tab was silent. Not at once: in a page that is left each request fails.
+    }).catch(() => signal.aborted || setTimeout(elect, 0, { ifAvailable: true }));
   };
 
   const again = () => over || (leading ? wake?.() : channel.postMessage({ again: true }));
