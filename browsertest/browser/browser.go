@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package browser drives real browsers, for tests: Chromium, Firefox and WebKit, as
 // Debian has them, without a window. It does what the tests need and no more.
 package browser
@@ -12,13 +14,14 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 )
 
 // startsWithin is how long a browser may take to start.
-const startsWithin = 30 * time.Second
+const startsWithin = time.Minute
 
 // A Browser is a running browser with a profile of its own.
 type Browser interface {
@@ -88,18 +91,24 @@ type process struct {
 // startProcess starts a program that says on standard error what to connect to: the
 // first group of the pattern.
 func startProcess(ctx context.Context, dir, pattern string, cmd *exec.Cmd) (*process, string, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
 	p := &process{cmd: cmd, dir: dir, done: make(chan struct{})}
+	started := make(chan error)
 	go func() {
 		defer close(p.done)
-		_ = cmd.Wait() // it is killed
+		runtime.LockOSThread() // the signal comes when the thread ends
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // it is killed
+		}
 		w.Close()
 	}()
+	if err := <-started; err != nil {
+		return nil, "", err
+	}
 	said := make(chan string, 1)
 	go func() {
 		looking := regexp.MustCompile(pattern)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package browser
 
 import (
@@ -64,7 +66,7 @@ type firefoxTab struct {
 
 func (f *firefox) NewTab(ctx context.Context) (Tab, error) {
 	var tab struct{ Context string }
-	err := f.call(ctx, "", "browsingContext.create", map[string]any{"type": "tab"}, &tab)
+	err := f.call(ctx, "", "browsingContext.create", map[string]any{"type": "window"}, &tab)
 	return &firefoxTab{f, tab.Context}, err
 }
 

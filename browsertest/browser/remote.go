@@ -1,3 +1,5 @@
+//go:build linux
+
 package browser
 
 import (
@@ -73,7 +75,9 @@ func (r *remote) call(ctx context.Context, session, method string, params map[st
 	if session != "" {
 		command["sessionId"] = session
 	}
-	if err := wsjson.Write(ctx, r.ws, command); err != nil {
+	// A context that ends while something is written would end the connection, which
+	// others have too.
+	if err := wsjson.Write(context.WithoutCancel(ctx), r.ws, command); err != nil {
 		return fmt.Errorf("%s: %w", method, err)
 	}
 	select {

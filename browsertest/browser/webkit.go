@@ -1,3 +1,5 @@
+//go:build linux
+
 package browser
 
 import (
@@ -49,15 +51,25 @@ func (w *webkit) startDriver(ctx context.Context, dir, display string) error {
 	}
 	addr := l.Addr().(*net.TCPAddr)
 	l.Close()
+	// Its pages are drawn without a graphics card, which is slow: none shall move.
+	settings := filepath.Join(dir, "gtk-3.0", "settings.ini")
+	err = os.Mkdir(filepath.Dir(settings), 0o700)
+	if err == nil {
+		err = os.WriteFile(settings, []byte("[Settings]\ngtk-enable-animations=0\n"), 0o600)
+	}
+	if err != nil {
+		return err
+	}
 	// It says nothing: the shell speaks for it.
 	cmd := exec.Command("sh", "-c", `echo ready; exec WebKitWebDriver --port="$0"`, fmt.Sprint(addr.Port))
-	cmd.Env = append(os.Environ(), "DISPLAY=:"+display, "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", "HOME="+dir, "XDG_RUNTIME_DIR="+dir,
+	cmd.Env = append(os.Environ(), "DISPLAY=:"+display, "WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", "HOME="+dir, "XDG_RUNTIME_DIR="+dir, "XDG_CONFIG_HOME="+dir,
 		"GDK_BACKEND=x11", "LIBGL_ALWAYS_SOFTWARE=1", "no_proxy=*", "http_proxy=")
 	if w.driver, _, err = startProcess(ctx, dir, "(ready)", cmd); err != nil {
 		return err
 	}
 	base := "http://" + addr.String() + "/session"
 	capabilities := map[string]any{"alwaysMatch": map[string]any{
+		"pageLoadStrategy":         "none",
 		"webkitgtk:browserOptions": map[string]any{"binary": binary, "args": []string{"--automation"}},
 	}}
 	var session struct{ SessionID string }
@@ -155,8 +167,25 @@ func (t *webkitTab) call(ctx context.Context, method, command string, body map[s
 	return call(ctx, method, t.session+command, body, result)
 }
 
+// Open looks for the new page itself: the driver at times waits for it for ever, and
+// at times not at all. It gives no answer to a script whose page goes away.
 func (t *webkitTab) Open(ctx context.Context, url string) error {
-	return t.call(ctx, "POST", "/url", map[string]any{"url": url}, nil)
+	if _, err := t.Text(ctx, "(window.leaving = 'yes')"); err != nil {
+		return err
+	}
+	if err := t.call(ctx, "POST", "/url", map[string]any{"url": url}, nil); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		look, cancel := context.WithTimeout(ctx, 2*time.Second)
+		state, err := t.Text(look, "window.leaving ? 'leaving' : document.readyState")
+		cancel()
+		if err == nil && state == "complete" {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 func (t *webkitTab) Text(ctx context.Context, expression string) (string, error) {
