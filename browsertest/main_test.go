@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package browsertest tests the program with what others made: the SSE clients that
 // are in use, the proxies that stand before it, and the browsers.
 package browsertest
