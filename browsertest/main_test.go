@@ -13,6 +13,6 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	_ = flag.Set("test.parallel", "16") // it is a flag; the tests mostly wait
+	_ = flag.Set("test.parallel", "8") // it is a flag; the tests mostly wait
 	servetest.Main(m)
 }

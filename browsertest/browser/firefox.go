@@ -15,7 +15,8 @@ type firefox struct {
 	*remote
 }
 
-// preferences keep Firefox from asking its maker, and from slowing tabs down.
+// preferences keep Firefox from asking its maker, and from slowing tabs down. Nothing
+// moves, as there is no graphics card to draw it.
 const preferences = `
 user_pref("app.normandy.enabled", false);
 user_pref("app.update.enabled", false);
@@ -29,6 +30,7 @@ user_pref("network.connectivity-service.enabled", false);
 user_pref("network.proxy.type", 0);
 user_pref("services.settings.server", "data:,");
 user_pref("toolkit.telemetry.enabled", false);
+user_pref("ui.prefersReducedMotion", 1);
 `
 
 // startFirefox starts Firefox, to be driven by WebDriver BiDi.

@@ -188,13 +188,21 @@ func (t *webkitTab) Open(ctx context.Context, url string) error {
 	return ctx.Err()
 }
 
+// Text asks again where the driver has lost an answer, as it does at times.
 func (t *webkitTab) Text(ctx context.Context, expression string) (string, error) {
-	var value *string
-	err := t.call(ctx, "POST", "/execute/sync", map[string]any{"script": "return " + expression, "args": []any{}}, &value)
-	if value == nil {
-		value = new(string)
+	for {
+		var value *string
+		try, cancel := context.WithTimeout(ctx, 10*time.Second)
+		err := t.call(try, "POST", "/execute/sync", map[string]any{"script": "return " + expression, "args": []any{}}, &value)
+		cancel()
+		switch {
+		case err != nil && try.Err() != nil && ctx.Err() == nil:
+		case value == nil:
+			return "", err
+		default:
+			return *value, err
+		}
 	}
-	return *value, err
 }
 
 func (t *webkitTab) Screenshot(ctx context.Context) ([]byte, error) {
