@@ -86,7 +86,9 @@ func (l *live) run() {
 		}
 		select {
 		case <-l.changed:
+			begun := time.Now()
 			l.serve()
+			l.rest(time.Since(begun))
 		case <-l.beat.C:
 			l.beatAll(time.Now())
 		case <-l.wake:
@@ -179,6 +181,25 @@ func (l *live) serve() {
 	l.changed = nil
 	for _, changed := range oldest {
 		l.waitFor(changed)
+	}
+}
+
+// minRound is from which length on a round is worth a rest, and maxRest the longest rest.
+const (
+	minRound = time.Millisecond
+	maxRest  = 20 * time.Millisecond
+)
+
+// rest waits as long as the round took, if there is more already. What comes meanwhile
+// goes out in the same writes, which leaves more of the CPU to those who publish.
+func (l *live) rest(round time.Duration) {
+	if round < minRound {
+		return
+	}
+	select {
+	case <-l.changed:
+		time.Sleep(min(round, maxRest))
+	default:
 	}
 }
 
