@@ -89,6 +89,6 @@ func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) erro
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	s.follow(w, r, strings.Join(names, " "), merged)
+	s.follow(w, r, strings.Join(names, " "), merged, sub.Limit > 0)
 	return nil
 }

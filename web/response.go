@@ -69,7 +69,6 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 	}
 	res := &connResponse{conn: conn, chunked: r.ProtoAtLeast(1, 1), watcher: watcher}
 	h := w.Header()
-	h.Set("Connection", "close")
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	head := bytes.NewBufferString("HTTP/1.0 200 OK\r\n")
 	if res.chunked {
@@ -247,6 +246,9 @@ func (res *connResponse) end() {
 	defer res.watcher.forget(res.watched, res.client)
 	defer res.conn.Close()
 	if res.chunked {
+		if res.socket != nil {
+			_ = cork(res.socket)
+		}
 		if err := res.writeAll(lastChunk, time.Now()); err != nil {
 			return
 		}

@@ -21,6 +21,15 @@ func limitUnsent(raw syscall.RawConn) error {
 	return errors.Join(err, os.NewSyscallError("setsockopt", set))
 }
 
+// cork holds back what is written next until the connection is closed for writing, so
+// that the client gets the end of a response and that of its connection at once, and
+// does not send another request on it.
+func cork(raw syscall.RawConn) error {
+	var set error
+	err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_CORK, 1) })
+	return errors.Join(err, os.NewSyscallError("setsockopt", set))
+}
+
 // A nowWriter is one write. It is used again, as its function would cost an
 // allocation a write.
 type nowWriter struct {

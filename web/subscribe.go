@@ -44,7 +44,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
 		defer cursor.Close()
 		s.read(w, r, q, sub, cursor)
 	default:
-		s.follow(w, r, name, cursor)
+		s.follow(w, r, name, cursor, sub.Limit > 0 || cursor.Bounds().Closed)
 	}
 }
 
@@ -63,8 +63,9 @@ func setEventsHeader(h http.Header, contentType string) {
 	h.Set("X-Accel-Buffering", "no") // nginx would hold events back
 }
 
-// follow serves the source until the response is complete or has to be cut.
-func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source) {
+// follow serves the source until the response is complete, as a finite one will be, or
+// has to be cut.
+func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source, finite bool) {
 	setEventsHeader(w.Header(), eventStream)
 	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr, demo: demoClient(r)}
 	if r.ProtoMajor > 1 {
@@ -73,6 +74,11 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 			panic(http.ErrAbortHandler)
 		}
 		return
+	}
+	if finite {
+		// Or a client might send its next request on the connection, which will be closed.
+		// It is said of no other response: node's fetch would take a cut for the end.
+		w.Header().Set("Connection", "close")
 	}
 	res, err := takeOver(w, r, s.watcher)
 	if err != nil {

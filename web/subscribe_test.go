@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -656,4 +657,31 @@ func TestReplayIntoLive(t *testing.T) {
 func TestNoConnection(t *testing.T) {
 	s := newHost(t, setup{})
 	isProblem(t, s.do(t, "GET", "/sse/x", ""), http.StatusInternalServerError)
+}
+
+// Whether a connection ends with its response is said only where the response will be
+// complete: a client must not use it for its next request; but of any other response
+// some clients would take a cut for the end.
+func TestConnectionAfterTheEnd(t *testing.T) {
+	s := newSite(t, store.Options{}, nil)
+	s.post("/sse/s", "event").want(201)
+	for range 200 {
+		s.get("/sse/s?from=-1&limit=1").want(200)
+		s.post("/sse/s", "event").want(201)
+	}
+	s.post("/sse/s?close=true", "last").want(201)
+	for range 200 {
+		s.get("/sse/s?from=-1").want(200)
+		s.post("/sse/t", "event").want(201)
+	}
+	h := overTCP(t, setup{})
+	conn := h.dial()
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "GET /sse/t HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || r.Close {
+		t.Errorf("%+v, %v; want none that says close", r, err)
+	}
 }
