@@ -79,7 +79,7 @@ func (db *DB) checkStates(tx *bolt.Tx) error {
 			return errState(string(k))
 		}
 		if _, err := decodeState(string(k), v); err != nil {
-			db.unwritable = err
+			db.unwritable = fmt.Errorf("%s %w", db.path, err)
 		}
 		return nil
 	})

@@ -228,7 +228,10 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *store.DB) error {
 	b, err := db.Log(timeStream).Bounds(context.Background())
 	if err != nil {
-		return err
+		log.Warn().Err(err).Str("stream", timeStream).Msg("this stream cannot be read")
+	}
+	if err := db.Err(); err != nil {
+		log.Error().Err(err).Str("db", f.db).Msg("nothing can be appended; what is whole is served")
 	}
 	host, _, _ := net.SplitHostPort(f.listen) // validated
 	_, port, err := net.SplitHostPort(listener.Addr().String())
