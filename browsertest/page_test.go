@@ -65,7 +65,7 @@ func cutByButtons(v *visit) {
 		t.waitState("cut")
 		t.photograph(fmt.Sprintf("cut for %d s", seconds))
 		t.isWhole(fmt.Sprintf("after a cut of %d s", seconds))
-		t.wait("the other connection to miss events", func() bool { return t.number("forgetful-missed") > forgotten+30*seconds })
+		t.wait("the other connection to miss events", func() bool { return t.number("forgetful-missed") > forgotten+5*seconds })
 		t.photograph(fmt.Sprintf("after %d s", seconds))
 	}
 }
