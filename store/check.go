@@ -327,11 +327,14 @@ func (c *fileCheck) checkTree(what string, id uint64, height int) error {
 	if err != nil {
 		return err
 	}
-	for _, child := range children {
-		what := "branch"
-		if height == 1 {
-			what = "leaf"
+	what = "leaf"
+	if height > 1 {
+		what = "branch"
+		for _, child := range children { // one after another they would take as long as they are many
+			readAhead(c.f, int64(child)*checkPageSize, checkPageSize)
 		}
+	}
+	for _, child := range children {
 		if err := c.checkTree(what, child, height-1); err != nil {
 			return err
 		}
