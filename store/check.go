@@ -260,11 +260,11 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 		if len(page) != 0 {
 			return fmt.Errorf("%w: %s holds a bucket of %d bytes", ErrDamaged, name, len(value))
 		}
-		height, err := c.height(root, func(children []uint64) uint64 { return children[0] })
+		height, err := c.height(root, func([]uint64) {})
 		if err != nil {
 			return err
 		}
-		last, err := c.height(root, func(children []uint64) uint64 { return children[len(children)-1] })
+		last, err := c.height(root, slices.Reverse)
 		if err != nil {
 			return err
 		}
@@ -294,19 +294,25 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 }
 
 // height is how many branch pages are above each leaf of a tree: as many as there are
-// on the way that pick takes.
-func (c *fileCheck) height(root uint64, pick func(children []uint64) uint64) (int, error) {
+// on the way to the first leaf, in the order that sort gives the children. A leaf that
+// cannot be read may be among them.
+func (c *fileCheck) height(root uint64, sort func(children []uint64)) (int, error) {
 	id := root
+	h, err := c.readHead("bucket", id, checkLeaf, checkBranch)
 	for height := range checkMaxHeight {
-		h, err := c.readHead("bucket", id, checkLeaf, checkBranch)
 		if err != nil || h.kind == checkLeaf {
 			return height, err
 		}
-		children, err := c.children(h, id)
-		if err != nil {
+		var children []uint64
+		if children, err = c.children(h, id); err != nil {
 			return 0, err
 		}
-		id = pick(children)
+		sort(children)
+		for _, id = range children {
+			if h, err = c.readHead("bucket", id, checkLeaf, checkBranch); !errors.Is(err, ErrDamaged) {
+				break
+			}
+		}
 	}
 	return 0, fmt.Errorf("%w: the tree of page %d goes on for ever", ErrDamaged, root)
 }

@@ -194,6 +194,12 @@ func (db *DB) commitAll(requests []*request) {
 		}
 		return nil
 	})
+	if errors.Is(err, errUnreadable) && len(requests) > 1 { // which of them is it?
+		for i := range requests {
+			db.commitAll(requests[i : i+1])
+		}
+		return
+	}
 	for _, r := range requests {
 		if err != nil && r.err == nil {
 			r.receipt, r.err = Receipt{}, err
@@ -204,6 +210,9 @@ func (db *DB) commitAll(requests []*request) {
 
 // commit runs fn in a transaction. What it changed is told to the followers once
 // it is synced. After an error that wraps ErrUnknown nothing is written any more.
+//
+// Where bbolt meets a page that it cannot read, fn is run again and less is removed:
+// bbolt merges a page that holds little after a removal with a neighbour.
 func (db *DB) commit(fn func(*commit) error) (err error) {
 	if failure := db.failure.Load(); failure != nil {
 		return *failure
@@ -211,18 +220,41 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	if db.unwritable != nil {
 		return db.unwritable
 	}
+	for remove := db.remove; remove <= removeNone; remove++ {
+		if err = db.try(fn, remove); !errors.Is(err, errUnreadable) {
+			return err
+		}
+		db.damaged(err)
+	}
+	return err
+}
+
+// damaged has the DB reckon with pages that cannot be read, and says so once.
+func (db *DB) damaged(err error) {
+	if db.remove == removeAll && db.onDamage != nil {
+		db.onDamage(err)
+	}
+	db.remove = removeBeyond
+}
+
+// errUnreadable is why a transaction was given up, with nothing written.
+var errUnreadable = fmt.Errorf("%w: a page cannot be read", ErrDamaged)
+
+// try runs fn in a transaction, which removes so much of what is evicted.
+func (db *DB) try(fn func(*commit) error, remove removal) (err error) {
+	var tx *bolt.Tx
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // as in view
 	defer func() {
 		if p := recover(); p != nil {
-			db.broken = true
-			err = db.fail(fmt.Errorf("%w: %v", ErrDamaged, p))
+			err = db.giveUp(tx, p)
 		}
 	}()
-	tx, err := db.bolt.Begin(true)
+	tx, err = db.bolt.Begin(true)
 	if err != nil {
 		return err
 	}
 	c := newCommit(db, tx)
+	c.remove = remove
 	changed, err := c.finish(fn(c))
 	if err != nil || !changed {
 		return errors.Join(err, tx.Rollback())
@@ -233,12 +265,25 @@ func (db *DB) commit(fn func(*commit) error) (err error) {
 	db.full.Store(false)
 	db.streams.Add(int64(c.created))
 	for name, l := range c.logs {
-		if l.state.leftover {
+		if l.state.leftover && remove != removeNone {
 			db.sweeps = append(db.sweeps, name)
 		}
 	}
 	db.tell(c)
 	return nil
+}
+
+// giveUp ends a transaction that panicked. One that has taken no page yet has written
+// none either, and can be taken back.
+func (db *DB) giveUp(tx *bolt.Tx, p any) error {
+	if tx != nil && tx.DB() != nil {
+		if stats := tx.Stats(); stats.GetPageCount() == 0 && tx.Rollback() == nil {
+			db.inFlight.Store(nil)
+			return fmt.Errorf("%s: %w: %v", db.path, errUnreadable, p)
+		}
+	}
+	db.broken = true
+	return db.fail(fmt.Errorf("%w: %v", ErrDamaged, p))
 }
 
 // sync commits the transaction. Until it is known to be synced, readers see its logs as
@@ -307,6 +352,7 @@ type commit struct {
 	removed int              // blocks and keys of what is no longer retained
 	atMost  int              // of them
 	probe   bool             // to be committed even if nothing changed
+	remove  removal          // of what is evicted
 	err     error            // the first of put
 }
 

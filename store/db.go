@@ -50,6 +50,13 @@ type Options struct {
 	MaxStreams int
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Damaged is told, once, of a page that cannot be read when something was to be
+	// appended or removed; nil if nobody is. It must not wait for anybody.
+	//
+	// The events on such a page are lost. When their turn comes they are evicted, but
+	// stay in the file, as may some of their neighbours. An append that needs the page
+	// gets ErrDamaged. The rest goes on.
+	Damaged func(error)
 }
 
 // A DB is a file of logs. Its methods, and those of its logs, are safe for
@@ -60,6 +67,7 @@ type DB struct {
 	retention  Retention
 	maxStreams int
 	now        func() time.Time
+	onDamage   func(error)
 	bolt       *bolt.DB
 
 	queue   queue
@@ -69,6 +77,7 @@ type DB struct {
 	sweeps  []string // logs that may hold what is to be evicted or removed
 	caution int      // 1, and more while sweeping finds no space
 	broken  bool     // a transaction broke off and holds bbolt's lock for ever
+	remove  removal  // how much is tried first; less once a page was found that cannot be read
 
 	streams    atomic.Int64 // ever written
 	unwritable error        // why nothing can be appended or evicted; set when opened
@@ -96,6 +105,7 @@ func Open(path string, o Options) (*DB, error) {
 		retention:  o.Retention,
 		maxStreams: o.MaxStreams,
 		now:        o.Now,
+		onDamage:   o.Damaged,
 		queue:      newQueue(),
 		stopped:    make(chan struct{}),
 		failed:     make(chan struct{}),

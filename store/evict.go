@@ -2,7 +2,9 @@ package store
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"sort"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -17,14 +19,23 @@ const (
 	maxCaution = maxRemoved / 8
 )
 
-// evict moves first to the oldest event that the retention allows. Corrupt events
-// in its way go too.
+// A removal is what a commit removes of what is evicted.
+type removal int
+
+const (
+	removeAll    removal = iota
+	removeBeyond         // what is behind the last page that cannot be read
+	removeNone
+)
+
+// evict moves first to the oldest event that the retention allows. Events in its way
+// that are corrupt, or on a page that cannot be read, go too.
 func (c *commit) evict(name string, s *state) {
 	exceeds := func() bool { return c.db.retention.exceeds(*s, c.now) }
 	if !exceeds() {
 		return
 	}
-	for b := range blocks(c.events.Cursor(), name, s.first, s.last) {
+	for b := range readable(c.events.Cursor(), name, s.first, s.last) {
 		for d := b.events(); d.more(); {
 			if d.seq <= s.first {
 				continue
@@ -39,12 +50,19 @@ func (c *commit) evict(name string, s *state) {
 }
 
 // removeEvicted removes the blocks that hold nothing from first on, and the
-// idempotency keys of what they held.
+// idempotency keys of what they held. What is on a page that cannot be read stays.
 func (c *commit) removeEvicted(name string, s *state) error {
-	start, end := blockKey(nil, name, 0), blockKey(nil, name, s.first)
-	s.leftover = false
+	end := blockKey(nil, name, s.first)
+	s.leftover = c.remove == removeNone
+	if s.leftover {
+		return nil
+	}
 	for _, bucket := range []*bolt.Bucket{c.events, c.order} {
 		cur := bucket.Cursor()
+		start := blockKey(nil, name, 0)
+		if c.remove == removeBeyond {
+			start = blockKey(nil, name, beyondUnreadable(cur, name, s.first))
+		}
 		for {
 			k, _ := cur.Seek(start)
 			if k == nil || bytes.Compare(k, end) >= 0 {
@@ -65,6 +83,29 @@ func (c *commit) removeEvicted(name string, s *state) error {
 		}
 	}
 	return nil
+}
+
+// beyondUnreadable returns a sequence, first at most, after which all that is evicted
+// of the log is on pages that can be read.
+func beyondUnreadable(cur *bolt.Cursor, name string, first uint64) (seq uint64) {
+	end := blockKey(nil, name, first)
+	for seq < first {
+		from := seq
+		err := guard(func() {
+			for k, _ := cur.Seek(blockKey(nil, name, seq)); k != nil && bytes.Compare(k, end) < 0; k, _ = cur.Next() {
+				from = max(from, binary.BigEndian.Uint64(k[len(name)+1:])+1)
+			}
+		})
+		if err == nil {
+			return seq
+		}
+		// The page ends where seeking succeeds again.
+		seq = from
+		seq += uint64(sort.Search(int(first-from), func(i int) bool {
+			return guard(func() { cur.Seek(blockKey(nil, name, from+uint64(i))) }) == nil
+		}))
+	}
+	return first
 }
 
 // findSweeps finds the logs that hold what is to be evicted or removed. It also
@@ -94,6 +135,9 @@ func (db *DB) sweep() error {
 		return nil
 	}
 	n := min(max(1, maxSwept/db.caution), len(db.sweeps))
+	if db.remove != removeAll {
+		n = 1 // as none is removed of where one cannot be
+	}
 	names := db.sweeps[:n]
 	db.sweeps = db.sweeps[n:]
 	err := db.commit(func(c *commit) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"sort"
@@ -244,7 +245,7 @@ type edge struct {
 func (l *Log) since(cur *bolt.Cursor, s state, at int64) edge {
 	end := edge{seq: s.last + 1, total: s.total}
 	find := func(seq uint64) edge {
-		for b := range blocks(cur, l.name, seq, s.last) {
+		for b := range readable(cur, l.name, seq, s.last) {
 			for d := b.events(); d.more(); {
 				if d.seq >= seq {
 					return edge{d.seq, d.time, d.total}
@@ -283,4 +284,36 @@ func blocks(cur *bolt.Cursor, name string, seq, last uint64) iter.Seq[block] {
 			seq, foreign = b.last+1, 0
 		}
 	}
+}
+
+// readable is blocks, and goes past pages that cannot be read.
+func readable(cur *bolt.Cursor, name string, seq, last uint64) iter.Seq[block] {
+	return func(yield func(block) bool) {
+		for probes := 0; seq <= last && probes < maxProbes; probes++ {
+			err := guard(func() {
+				for b := range blocks(cur, name, seq, last) {
+					seq, probes = b.last+1, 0
+					if !yield(b) {
+						return
+					}
+				}
+			})
+			if err == nil {
+				return
+			}
+			seq++
+		}
+	}
+}
+
+// guard runs fn and returns what bbolt, or a fault, panics with where a page cannot
+// be read.
+func guard(fn func()) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	fn()
+	return nil
 }

@@ -187,6 +187,9 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 			Age:    f.retainAge,
 		},
 		MaxStreams: f.maxStreams,
+		Damaged: func(err error) {
+			log.Error().Err(err).Msg("events cannot be read; the rest goes on, and what cannot be read stays in the file")
+		},
 	})
 	if err != nil {
 		return err
