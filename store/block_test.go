@@ -38,8 +38,8 @@ func FuzzParseBlock(f *testing.F) {
 		events = append(events, Event{
 			Seq:  uint64(i + 1),
 			Time: at.Add(time.Duration(i/3) * time.Millisecond),
-			Type: []string{"message", "", "time"}[i/10%3],
-			Data: []byte(strings.Repeat("data ", i)),
+			Type: []string{"message", "", "time", "two\nlines"}[i/10%4],
+			Data: []byte(strings.Repeat([]string{"data ", "a\r", "b\n"}[i/20%3], i)),
 		})
 	}
 	keys, values := writtenBlocks("a/b", events...)
@@ -61,6 +61,9 @@ func FuzzParseBlock(f *testing.F) {
 			return
 		}
 		next, total, size := b.first, b.total, 0
+		if text := b.text(b.first+1, b.last); len(text) > len(value) {
+			t.Fatalf("%d bytes of text in a block of %d", len(text), len(value))
+		}
 		for d := b.events(); d.more(); {
 			e, before := d.event, d.total
 			if e.Seq != next || e.Seq < b.first || e.Seq > b.last {
@@ -87,8 +90,8 @@ func TestBlocks(t *testing.T) {
 		want = append(want, Event{
 			Seq:  uint64(i + 1),
 			Time: at.Add(time.Duration(i*i) * time.Microsecond),
-			Type: []string{"message", "", strings.Repeat("t", 200)}[i%3],
-			Data: []byte(strings.Repeat("x", i)),
+			Type: []string{"message", "", strings.Repeat("t", 200), "two\nlines"}[i/3%4],
+			Data: []byte(strings.Repeat([]string{"x", "x\r", "\n"}[i/20%3], i)),
 		})
 	}
 	keys, values := writtenBlocks("s", want...)

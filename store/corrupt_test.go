@@ -17,9 +17,16 @@ import (
 // Each stream of these tests has three blocks of three events, unless said otherwise.
 const blocksEach = 3
 
-func appendBlocks(t testing.TB, l *Log) {
+func appendBlocks(t testing.TB, l *Log) { appendBlocksOf(t, l, "message") }
+
+func appendBlocksOf(t testing.TB, l *Log, typ string) {
 	for i := range blocksEach {
-		mustAppend(t, l, fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i))
+		b := batch(fmt.Sprint("a", i), fmt.Sprint("b", i), fmt.Sprint("c", i))
+		for i := range b.Events {
+			b.Events[i].Type = typ
+		}
+		_, err := l.Append(t.Context(), b)
+		must(t, err)
 	}
 }
 
@@ -72,9 +79,14 @@ func readOn(t testing.TB, l *Log) (read, corrupt []uint64) {
 // TestFlippedBit flips, in each of many streams, one bit of one block: of each byte
 // of the first, the middle and the last block.
 func TestFlippedBit(t *testing.T) {
+	t.Run("text", func(t *testing.T) { flipBits(t, "message") })
+	t.Run("fields", func(t *testing.T) { flipBits(t, "mess\nage") })
+}
+
+func flipBits(t *testing.T, typ string) {
 	path := tempFile(t)
 	db := OpenForTest(t, path, Options{})
-	appendBlocks(t, db.Log("s000"))
+	appendBlocksOf(t, db.Log("s000"), typ)
 	CloseForTest(t, db)
 	size := 0
 	look(t, path, func(tx *bolt.Tx) error {
@@ -87,7 +99,7 @@ func TestFlippedBit(t *testing.T) {
 	streams := blocksEach * size
 	var wg sync.WaitGroup
 	for i := 1; i < streams; i++ {
-		wg.Go(func() { appendBlocks(t, db.Log(stream(i))) })
+		wg.Go(func() { appendBlocksOf(t, db.Log(stream(i)), typ) })
 	}
 	wg.Wait()
 	CloseForTest(t, db)

@@ -264,7 +264,7 @@ func runModel(t *testing.T, open func(t *testing.T, o Options) Engine) {
 	keys := rapid.SampledFrom([]string{"", "", "", "a", "b", "c"})
 	digests := rapid.SampledFrom([][32]byte{{1}, {1}, {1}, {2}})
 	oneIn := func(r *rapid.T, n int) bool { return rapid.IntRange(1, n).Draw(r, "one in") == 1 }
-	types := rapid.SampledFrom([]string{"", "message", "time", event("type", 255).Type})
+	types := rapid.SampledFrom([]string{"", "message", "time", "two\nlines", event("type", 255).Type})
 	run := 0
 	rapid.Check(t, func(r *rapid.T) {
 		run++
@@ -291,6 +291,9 @@ func runModel(t *testing.T, open func(t *testing.T, o Options) Engine) {
 				for i := range events {
 					events[i] = event(fmt.Sprint(n, ":", m.last(), "+", i), sizes.Draw(r, "size"))
 					events[i].Type = types.Draw(r, "type")
+					if d := events[i].Data; len(d) > 0 && oneIn(r, 4) {
+						d[len(d)/2] = '\r'
+					}
 				}
 				m.appendBatch(r, engines[which].Log(n), store.Batch{
 					Events: events,
