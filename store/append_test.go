@@ -220,16 +220,16 @@ func TestDeleteKeepsSequenceAndClosed(t *testing.T) {
 // A delete of more than one transaction removes is complete at once for readers.
 func TestDeleteOfALargeLog(t *testing.T) {
 	f := newLogFile(t, store.Options{})
-	data := make([]string, 10_000)
+	data := make([]string, 8500)
 	for i := range data {
-		data[i] = string(make([]byte, 2000)) // a block each
+		data[i] = string(make([]byte, 1000)) // a block each
 	}
-	f.append("s", store.Batch{}, data, store.Receipt{Last: 10_000, Count: 10_000})
-	f.append("s", store.Batch{}, []string{"after"}, store.Receipt{Last: 10_001, Count: 1})
+	f.append("s", store.Batch{}, data, store.Receipt{Last: 8500, Count: 8500})
+	f.append("s", store.Batch{}, []string{"after"}, store.Receipt{Last: 8501, Count: 1})
 	if err := f.Log("s").Delete(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	f.append("s", store.Batch{}, []string{"next"}, store.Receipt{Last: 10_002, Count: 1})
+	f.append("s", store.Batch{}, []string{"next"}, store.Receipt{Last: 8502, Count: 1})
 	for range 2 {
 		if diff := cmp.Diff([]string{"next"}, f.read("s", 0)); diff != "" {
 			t.Fatal(diff)

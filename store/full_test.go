@@ -60,7 +60,7 @@ func TestRetentionOnAFullDisk(t *testing.T) {
 		size            int // of an event
 	}{
 		{"one event of two in each of many pages", 600, 1, 900},
-		{"one large log", 1, 6000, 1800},
+		{"one large log", 1, 3000, 1800},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

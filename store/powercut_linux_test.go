@@ -40,7 +40,7 @@ func TestPowerCut(t *testing.T) {
 			t.Parallel()
 			r := recordRun(t, seed, 60)
 			r.wantVaried(t)
-			r.wantWhole(t, seed, rounds(250, 1000), len(r.calls))
+			r.wantWhole(t, seed, rounds(120, 1000), len(r.calls))
 		})
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// Few but long runs: opening the store costs more than a step.
-	for name, value := range map[string]string{"rapid.checks": "60", "rapid.steps": "60"} {
+	for name, value := range map[string]string{"rapid.checks": "20", "rapid.steps": "60"} {
 		if err := flag.Set(name, value); err != nil {
 			panic(err)
 		}
