@@ -119,7 +119,7 @@ func (l *live) attend() bool {
 		if !c.listed {
 			c.listed = true
 			l.clients = append(l.clients, c)
-			l.waitFor(l.serveOne(c, now))
+			l.serveOne(c, now)
 		}
 		if c.check && !c.out {
 			c.check = false
@@ -130,23 +130,15 @@ func (l *live) attend() bool {
 	return true
 }
 
-// waitFor takes what a client waits for into account.
-func (l *live) waitFor(changed <-chan struct{}) {
-	select {
-	case <-l.changed:
-	default: // the others wait for the same, if there are any
-		if changed != nil {
-			l.changed = changed
-		}
-	}
-}
-
-// serveOne writes what there is for the client. It returns what is closed when there
-// is more, or nil where the client has to go on by itself.
-func (l *live) serveOne(c *client, now time.Time) <-chan struct{} {
+// serveOne writes what there is for the client, and keeps what is closed when there is
+// more for one of the clients: what the first of them waits for, whom the others only
+// come after.
+func (l *live) serveOne(c *client, now time.Time) {
 	changed := c.serveLive(now)
 	l.outUnless(c, changed != nil)
-	return changed
+	if l.changed == nil {
+		l.changed = changed
+	}
 }
 
 func (l *live) outUnless(c *client, served bool) {
@@ -165,23 +157,18 @@ const (
 
 // serve writes to each client what there is for it.
 func (l *live) serve() {
-	n := min(runtime.GOMAXPROCS(0), 1+len(l.clients)/clientsAWorker)
-	oldest := make([]<-chan struct{}, n)
-	var workers sync.WaitGroup
-	for i := range n {
-		part := l.clients[i*len(l.clients)/n : (i+1)*len(l.clients)/n]
-		work := func() { oldest[i] = l.servePart(part) }
-		if i < n-1 {
-			workers.Go(work)
-		} else {
-			work()
-		}
-	}
-	workers.Wait()
 	l.changed = nil
-	for _, changed := range oldest {
-		l.waitFor(changed)
+	rest, now := l.clients, time.Now()
+	for ; l.changed == nil && len(rest) > 0; rest = rest[1:] {
+		l.serveOne(rest[0], now)
 	}
+	n := min(runtime.GOMAXPROCS(0), 1+len(rest)/clientsAWorker)
+	var workers sync.WaitGroup
+	for i := range n - 1 {
+		workers.Go(func() { l.servePart(rest[i*len(rest)/n : (i+1)*len(rest)/n]) })
+	}
+	l.servePart(rest[(n-1)*len(rest)/n:])
+	workers.Wait()
 }
 
 // minRound is from which length on a round is worth a rest, and maxRest the longest rest.
@@ -203,20 +190,16 @@ func (l *live) rest(round time.Duration) {
 	}
 }
 
-// servePart returns what the first of the clients waits for, which is closed when
-// there is more for one of them.
-func (l *live) servePart(clients []*client) (oldest <-chan struct{}) {
+// servePart serves clients after the one whose changed the live waits for.
+func (l *live) servePart(clients []*client) {
 	var now time.Time
 	for i, c := range clients {
 		if i%clientsInARow == 0 {
 			runtime.Gosched()
 			now = time.Now()
 		}
-		if changed := l.serveOne(c, now); oldest == nil {
-			oldest = changed
-		}
+		l.outUnless(c, c.serveLive(now) != nil)
 	}
-	return oldest
 }
 
 // beatAll writes to those who were idle for a heartbeat, or will soon have been.
@@ -258,4 +241,7 @@ func (l *live) letGo() {
 		go c.serve()
 		return true
 	})
+	if len(l.clients) == 0 {
+		l.changed = nil // whoever closes it may be gone with the last of them
+	}
 }

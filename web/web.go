@@ -1,10 +1,11 @@
 // Package web serves streams over HTTP: GET subscribes to one by Server-Sent
 // Events, or reads it, POST publishes to it, DELETE removes its events.
 //
-// A subscription is taken over from net/http and costs one goroutine, which writes
-// all that its cursor gives and then waits. A response that is complete ends; one
-// that the server breaks off is cut, in a way that the client can see, as a client
-// that takes a clean end for "done" would not come back.
+// A subscription is taken over from net/http, where that is possible, and costs a
+// goroutine only while it has not caught up; those that are live share one a stream.
+// A response that is complete ends; one that the server breaks off is cut, in a way
+// that the client can see, as a client that takes a clean end for "done" would not
+// come back.
 package web
 
 import (
