@@ -3,3 +3,25 @@ package web
 // Unwatch makes the server do without seeing hang-ups. What waits for the operating
 // system would keep a bubble of synctest from ever being idle.
 func Unwatch(s *Server) { s.watcher.close() }
+
+// Live is how many clients are live over a connection that can be written to without
+// waiting.
+func Live(s *Server) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.liveMu.Lock()
+	defer s.liveMu.Unlock()
+	for c := range s.clients {
+		if c.live != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// Clients is how many there are.
+func Clients(s *Server) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients)
+}

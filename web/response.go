@@ -53,9 +53,10 @@ type connResponse struct {
 	socket   syscall.RawConn // under conn; nil: there is none
 	direct   bool            // what is written goes to the socket as it is
 	chunked  bool
-	header   []byte    // to begin with
-	deadline time.Time // of writes
-	rest     []byte    // left by tryWrite, framed
+	header   []byte      // to begin with
+	deadline time.Time   // of writes
+	chunk    net.Buffers // what tryWrite has left of one
+	rest     []byte      // and behind it
 	watcher  *watcher
 	watched  int32 // the watcher's name for the connection
 	client   hangUpper
@@ -122,11 +123,7 @@ func (res *connResponse) write(p []byte, now time.Time) error {
 func (res *connResponse) writeShared(p []byte, now time.Time) error {
 	for len(p) > 0 {
 		n := min(len(p), maxChunk)
-		parts := net.Buffers{p[:n]}
-		if res.chunked {
-			size := append(strconv.AppendUint(nil, uint64(n), 16), crlf...)
-			parts = net.Buffers{size, p[:n], crlf}
-		}
+		parts := res.partsOf(p[:n])
 		if err := res.setDeadline(now); err != nil {
 			return err
 		}
@@ -191,27 +188,41 @@ func (res *connResponse) persist(taken time.Time, n int64, err error, write func
 }
 
 // tryWrite writes as much of p as it can without waiting for the client, and reports
-// whether that is all. If not, finish is to be called before any other write. The
-// response must be direct.
+// whether that is all. If not, finish is to be called before any other write, and p
+// must stay as it is until then. The response must be direct.
 func (res *connResponse) tryWrite(p []byte) (all bool, err error) {
 	buf := chunks.Get().(*[]byte)
 	defer chunks.Put(buf)
+	p, rest := p[:min(len(p), maxChunk)], p[min(len(p), maxChunk):]
 	*buf = res.appendChunk((*buf)[:0], p)
 	n, err := writeNow(res.socket, *buf)
-	if err != nil || n == len(*buf) {
+	if err != nil || n == len(*buf) && len(rest) == 0 {
 		return err == nil, err
 	}
-	res.rest = bytes.Clone((*buf)[n:])
+	res.chunk, res.rest = res.partsOf(p), rest
+	for i, part := range res.chunk {
+		taken := min(n, len(part))
+		res.chunk[i], n = part[taken:], n-taken
+	}
 	return false, nil
 }
 
 // finish writes what tryWrite has left.
 func (res *connResponse) finish(now time.Time) error {
-	p := res.rest
-	if res.rest = nil; len(p) == 0 {
+	chunk, rest := res.chunk, res.rest
+	res.chunk, res.rest = nil, nil
+	for _, part := range chunk {
+		if len(part) == 0 {
+			continue
+		}
+		if err := res.writeAll(part, now); err != nil {
+			return err
+		}
+	}
+	if len(rest) == 0 {
 		return nil
 	}
-	return res.writeAll(p, now)
+	return res.write(rest, time.Now())
 }
 
 func (res *connResponse) watch(c hangUpper) {
@@ -235,6 +246,14 @@ func (res *connResponse) appendChunk(dst, p []byte) []byte {
 	}
 	dst = append(strconv.AppendUint(dst, uint64(len(p)), 16), crlf...)
 	return append(append(dst, p...), crlf...)
+}
+
+// partsOf is appendChunk without copying.
+func (res *connResponse) partsOf(p []byte) net.Buffers {
+	if !res.chunked {
+		return net.Buffers{p}
+	}
+	return net.Buffers{append(strconv.AppendUint(nil, uint64(len(p)), 16), crlf...), p, crlf}
 }
 
 var (
