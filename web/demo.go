@@ -100,6 +100,7 @@ func (s *Server) cutFor(client string, d time.Duration) bool {
 	for c := range s.clients {
 		if !already && c.demo == client {
 			c.res.cut()
+			c.hungUp()
 		}
 	}
 	return true

@@ -183,3 +183,24 @@ func (a asked) Bounds(ctx context.Context) (store.Bounds, error) {
 	(*a.do)()
 	return a.Log.Bounds(ctx)
 }
+
+// A connection that the demo page has cut is given up at once, though nothing happens
+// on it any more.
+func TestDemoCutsLive(t *testing.T) {
+	s := overTCP(t, setup{config: func(c *web.Config) {
+		withDemo(c)
+		c.Heartbeat = time.Hour
+	}})
+	sub, other := s.subscribe(t, mine), s.subscribe(t, theirs)
+	s.untilLive(t, 2)
+	if w := s.do(t, "POST", "/demo/cut?client=0123456789abcdef&for=1s", ""); w.Code != 204 {
+		t.Fatalf("cutting: %d %s", w.Code, w.Body)
+	}
+	sub.isOver(t, io.ErrUnexpectedEOF)
+	s.untilClients(t, 1)
+	s.publish(t, "time", "1")
+	other.position(t)
+	if m := other.next(t); m.Data != "1" {
+		t.Errorf("%+v", m)
+	}
+}
