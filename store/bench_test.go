@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func BenchmarkAppend(b *testing.B) {
@@ -58,4 +59,47 @@ func BenchmarkRead(b *testing.B) {
 		b.Errorf("%d events were read; want %d", n, b.N*events)
 	}
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkBlock checks a block and takes from it what goes over the wire, or its
+// events one by one; an operation is a block.
+func BenchmarkBlock(b *testing.B) {
+	for name, data := range map[string]string{"text": "0123456789 0123456789", "fields": "0123456789\r0123456789"} {
+		var key, value []byte
+		w := blockWriter{name: "s", put: func(k, v []byte) { key, value = k, v }}
+		for seq := uint64(1); key == nil; seq++ {
+			w.add(&Event{Seq: seq, Type: "message", Time: time.Unix(int64(seq), 0), Data: []byte(data)}, 0)
+		}
+		parse := func() block {
+			got, err := parseBlock(key, value)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return got
+		}
+		first, last := parse().first, parse().last
+		if name == "text" {
+			b.Run("some", func(b *testing.B) {
+				b.ReportAllocs()
+				b.SetBytes(int64(len(value)))
+				for b.Loop() {
+					if len(parse().text(first+1, last)) == 0 {
+						b.Fatal("nothing")
+					}
+				}
+			})
+		}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(value)))
+			for b.Loop() {
+				n := first
+				for d := parse().events(); d.more(); n++ {
+				}
+				if n != last+1 {
+					b.Fatal(n)
+				}
+			}
+		})
+	}
 }

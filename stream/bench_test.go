@@ -116,3 +116,12 @@ func BenchmarkReplay(b *testing.B) {
 		c.Close()
 	}
 }
+
+func BenchmarkParseID(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if id, ok := stream.ParseID("12345678901234567890"); !ok || id != 12345678901234567890 {
+			b.Fatal(id, ok)
+		}
+	}
+}
