@@ -41,14 +41,16 @@ func Split(event []byte) (typ, id, data []byte) {
 	return event[:n], event[n:m], event[m:]
 }
 
-// TypeOf returns the type of what AppendEvent appended.
+// TypeOf returns the type of what AppendEvent appended. It is not to be changed.
 func TypeOf(event []byte) []byte {
 	typ, _, _ := Split(event)
 	if len(typ) == 0 {
-		return []byte("message")
+		return typeMessage
 	}
 	return typ[len(typePrefix) : len(typ)-1]
 }
+
+var typeMessage = []byte("message")
 
 // Fields returns the type and the data of what AppendEvent appended, where the data
 // had no CR. The type is nil where that was something else.
