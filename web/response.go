@@ -20,6 +20,10 @@ const (
 	// writeTimeout is how long a client may take nothing of what is written to it
 	// before it is cut.
 	writeTimeout = 30 * time.Second
+	// patience is how long a write waits before it is looked at what the client takes,
+	// and progressEvery how often that is looked at from then on.
+	patience      = 200 * time.Millisecond
+	progressEvery = time.Second
 	// maxChunk is the most that is written in one chunk.
 	maxChunk = 64 << 10
 	// lingerTimeout is how long the last bytes have to reach a client that has
@@ -51,7 +55,8 @@ type hangUpper interface{ hungUp() }
 type connResponse struct {
 	conn     net.Conn
 	socket   syscall.RawConn // under conn; nil: there is none
-	direct   bool            // what is written goes to the socket as it is
+	direct   bool            // it can be written to without waiting
+	plain    bool            // a write that has failed for its deadline can go on
 	chunked  bool
 	header   []byte      // to begin with
 	deadline time.Time   // of writes
@@ -85,6 +90,7 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 		_ = limitUnsent(res.socket)
 	}
 	_ = conn.SetDeadline(time.Time{})
+	res.plain = under(conn) == conn
 	res.header = head.Bytes()
 	return res, nil
 }
@@ -158,27 +164,33 @@ func (res *connResponse) writeAll(p []byte, now time.Time) error {
 }
 
 // setDeadline makes a write end to see whether the client takes anything. Setting it
-// for each write would cost more.
+// for each write would cost more; but a write that cannot go on, as with TLS, is to
+// have its whole time.
 func (res *connResponse) setDeadline(now time.Time) error {
-	if res.deadline.Sub(now) >= writeTimeout/2 {
+	switch {
+	case !res.plain:
+		res.deadline = now.Add(writeTimeout)
+	case res.deadline.Sub(now) >= patience/2:
 		return nil
+	default:
+		res.deadline = now.Add(patience)
 	}
-	res.deadline = now.Add(writeTimeout)
 	return res.conn.SetWriteDeadline(res.deadline)
 }
 
 // persist goes on with a write that began at taken and of which the client took n bytes
 // before err, until it is done or the client has taken nothing for writeTimeout.
 func (res *connResponse) persist(taken time.Time, n int64, err error, write func() (int64, error)) error {
-	for errors.Is(err, os.ErrDeadlineExceeded) {
+	for res.plain && errors.Is(err, os.ErrDeadlineExceeded) {
 		now := time.Now()
 		if n > 0 {
 			taken = now
 		}
-		if now.Sub(taken) >= writeTimeout {
+		left := writeTimeout - now.Sub(taken)
+		if left <= 0 {
 			return err
 		}
-		res.deadline = taken.Add(writeTimeout)
+		res.deadline = now.Add(min(left, progressEvery))
 		if err := res.conn.SetWriteDeadline(res.deadline); err != nil {
 			return err
 		}

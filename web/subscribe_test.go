@@ -423,6 +423,25 @@ func TestStalledClients(t *testing.T) {
 	})
 }
 
+// The 30 s of a client begin when it took something last.
+func TestClientThatStallsWithinAWrite(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		sub := s.subscribe(t, "/sse/x")
+		sub.position(t)
+		s.publish(t, "x", strings.Repeat("x", 900))
+		for range 2 {
+			time.Sleep(11 * time.Second)
+			if _, err := sub.Read(make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		start := time.Now()
+		if d := (<-s.closed).Sub(start); d < 30*time.Second || d > 31*time.Second {
+			t.Errorf("cut after %v, want 30s", d)
+		}
+	})
+}
+
 // One that takes something now and then is not stalled, however long an event lasts.
 func TestSlowClient(t *testing.T) {
 	large := func(c *web.Config) { c.MaxEventBytes, c.MaxBatchBytes = 1<<20, 1<<20 }
