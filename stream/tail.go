@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// blockSize is about how much is written to a client at once.
-	blockSize = 64 << 10
+	// blockSize is about how much is written to a client at once. With the event that
+	// exceeds it, which is a small one as a rule, it fits in a chunk of 64 KiB.
+	blockSize = 62 << 10
 	// tailBlocks is how many full blocks a tail keeps beside the open one.
 	tailBlocks = 16
 )
