@@ -194,7 +194,9 @@ func (res *connResponse) persist(taken time.Time, n int64, err error, write func
 		if err := res.conn.SetWriteDeadline(res.deadline); err != nil {
 			return err
 		}
-		n, err = write()
+		if n, err = 0, waitWritable(res.socket); err == nil {
+			n, err = write()
+		}
 	}
 	return err
 }

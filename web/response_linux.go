@@ -30,6 +30,18 @@ func cork(raw syscall.RawConn) error {
 	return errors.Join(err, os.NewSyscallError("setsockopt", set))
 }
 
+// waitWritable waits until the kernel takes more. A write that only tries would have it
+// fill up what it holds already, beyond the limit.
+func waitWritable(raw syscall.RawConn) error {
+	if raw == nil {
+		return nil
+	}
+	return raw.Write(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0)
+		return n > 0 || err != nil
+	})
+}
+
 // A nowWriter is one write. It is used again, as its function would cost an
 // allocation a write.
 type nowWriter struct {

@@ -6,6 +6,8 @@ import "syscall"
 
 func limitUnsent(syscall.RawConn) error { return nil }
 
+func waitWritable(syscall.RawConn) error { return nil }
+
 func cork(syscall.RawConn) error { return nil }
 
 const canWriteNow = false
