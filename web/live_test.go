@@ -301,7 +301,7 @@ func TestLiveHeartbeats(t *testing.T) {
 				mu.Lock()
 				id, isID := strings.CutPrefix(lines.Text(), "id: ")
 				switch {
-				case lines.Text() == ":", name == "filtered" && isID && id != strconv.Itoa(before):
+				case name != "filtered" && lines.Text() == ":", name == "filtered" && isID && id != strconv.Itoa(before):
 					beats[name] = append(beats[name], time.Now())
 				}
 				mu.Unlock()
