@@ -229,6 +229,7 @@ test("closes", async (t) => {
   const one = subscribe(`${time(server)}&from=-100`, { event: () => (n++, one.close()) });
   tab.subscription.close();
   const { length } = tab.events;
+  await until(() => n > 0);
   await until(async () => (await server.clients("time")) === 0);
   assert.equal(tab.events.length, length);
   assert.equal(n, 1);
