@@ -88,6 +88,7 @@ func (l *live) run() {
 		case <-l.changed:
 			begun := time.Now()
 			l.serve()
+			l.letGo()
 			l.rest(time.Since(begun))
 		case <-l.beat.C:
 			l.beatAll(time.Now())
