@@ -270,6 +270,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	t.Parallel()
 	s := servetest.Start(t)
 	h := startHonest(t, s, "live", 5, 50*time.Millisecond, 100)
+	await(t, s, "the producer to be connected", func() bool { _, acked := h.seen.Len(); return acked > 0 })
 	s.LimitDescriptors(s.Descriptors() + 50)
 	var waiting []net.Conn
 	for range 150 {
