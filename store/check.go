@@ -348,7 +348,9 @@ func (c *fileCheck) checkTree(what string, id uint64, height int) error {
 	return nil
 }
 
-// children returns the IDs that a branch page names, of which there is one at least.
+// children returns the IDs that a branch page names, of which there is one at least. Its
+// keys must ascend: bbolt would not find again what it puts between others, and leave an
+// old page in its place.
 func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
 	page, err := c.readPage(h, id)
 	if err != nil {
@@ -362,8 +364,20 @@ func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
 		return nil, fmt.Errorf("%w: %s has no room for %d elements", ErrDamaged, h.name, h.count)
 	}
 	ids := make([]uint64, h.count)
+	var before []byte
 	for i := range ids {
-		ids[i] = checkOrder.Uint64(elements[i*checkElementSize+8:])
+		element := elements[i*checkElementSize:]
+		ids[i] = checkOrder.Uint64(element[8:])
+		start := uint64(checkOrder.Uint32(element))
+		end := start + uint64(checkOrder.Uint32(element[4:]))
+		if end > uint64(len(element)) {
+			return nil, fmt.Errorf("%w: element %d of %s is outside of it", ErrDamaged, i, h.name)
+		}
+		key := element[start:end]
+		if i > 0 && bytes.Compare(before, key) >= 0 {
+			return nil, fmt.Errorf("%w: element %d of %s is out of order", ErrDamaged, i, h.name)
+		}
+		before = key
 	}
 	return ids, nil
 }
