@@ -94,11 +94,11 @@ func reloaded(v *visit) {
 	t.isWhole("after a reload")
 	t.photograph("after a reload")
 	resumed := regexp.MustCompile(`Resumed after ID (\d+)`)
-	notes := value[string](t, "document.getElementById('notes').textContent")
-	m := resumed.FindStringSubmatch(notes)
-	if m == nil {
-		t.Fatalf("after a reload the page does not say where it resumed: %q", notes)
-	}
+	var m []string
+	t.wait("the page to say where it resumed", func() bool {
+		m = resumed.FindStringSubmatch(value[string](t, "document.getElementById('notes').textContent"))
+		return m != nil
+	})
 	shown := value[[2]string](t, "['last-id', 'received'].map((id) => document.getElementById(id).textContent)")
 	first := number(shown[0]) - number(shown[1])
 	if id := number(m[1]); id < before || id > before+500 || id != first {
