@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"io"
 	"math/rand/v2"
 	"time"
@@ -40,6 +41,9 @@ type client struct {
 	listed bool // it is one of the live's clients
 	check  bool // to be written to, as it may be gone
 	out    bool // to go on by itself
+
+	// Guarded by Server.mu:
+	cutBy error // why the server has cut it; nil: it has not
 
 	// Guarded by Server.liveMu:
 	live      *live // that it has joined
@@ -88,6 +92,13 @@ func (s *Server) register(c *client) error {
 	return nil
 }
 
+// cutClientLocked cuts a client, for a reason, wherever it is served.
+func (s *Server) cutClientLocked(c *client, reason error) {
+	c.cutBy = cmp.Or(c.cutBy, reason)
+	c.res.cut()
+	c.hungUp()
+}
+
 // leave ends or cuts the client's response and gives it up.
 func (s *Server) leave(c *client) {
 	ended := c.err == io.EOF
@@ -100,13 +111,22 @@ func (s *Server) leave(c *client) {
 		c.beat.Stop()
 	}
 	c.source.Close()
-	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", c.err).Msg("unsubscribed")
+	reason := s.forget(c)
+	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", reason).Msg("unsubscribed")
+}
+
+// forget undoes register, and returns why the client is over.
+func (s *Server) forget(c *client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.clients[c]; ok {
 		delete(s.clients, c)
 		s.gone.Done()
 	}
+	if c.err == io.EOF {
+		return io.EOF
+	}
+	return cmp.Or(c.cutBy, c.err)
 }
 
 // serve writes all that there is for the client, waiting for it where it has to. Then

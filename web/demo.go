@@ -99,8 +99,7 @@ func (s *Server) cutFor(client string, d time.Duration) bool {
 	s.cuts[client] = time.Now().Add(d)
 	for c := range s.clients {
 		if !already && c.demo == client {
-			c.res.cut()
-			c.hungUp()
+			s.cutClientLocked(c, errCut)
 		}
 	}
 	return true

@@ -216,7 +216,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		close(s.cut)
 	}
 	for c := range s.clients {
-		c.res.cut()
+		s.cutClientLocked(c, errDraining)
 	}
 	s.mu.Unlock()
 	done := make(chan struct{})
