@@ -176,12 +176,12 @@ const (
 	// minRound is from which length on a round is worth a rest.
 	minRound = time.Millisecond
 	// restFor is how many times as long as the round the rest is, but for maxRest.
-	restFor = 3
-	maxRest = 20 * time.Millisecond
+	restFor = 4
+	maxRest = 30 * time.Millisecond
 )
 
 // rest waits a while after a round if there is more already: clients of a busy stream
-// cost a quarter of the CPU at most. What comes meanwhile goes out in the same writes.
+// cost a fifth of the CPU at most. What comes meanwhile goes out in the same writes.
 func (l *live) rest(round time.Duration) {
 	if round < minRound {
 		return
