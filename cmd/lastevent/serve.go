@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -30,6 +31,10 @@ import (
 const (
 	// stopTimeout is how long publishes have to finish once the server stops.
 	stopTimeout = 5 * time.Second
+	// ballast is address space that is never touched, and lets the heap grow by as much
+	// before it is collected. A small heap would be collected fifty times a second while
+	// hundreds publish, and all their stacks with it: a fifth of the CPU.
+	ballast = 8 << 20
 	// timeStream is where the time producer appends.
 	timeStream = "time"
 )
@@ -167,6 +172,7 @@ func newLogger(level string) zerolog.Logger {
 
 // serve serves until a signal, or until something fails.
 func (f *serveFlags) serve(log zerolog.Logger) (err error) {
+	defer runtime.KeepAlive(make([]byte, ballast))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", f.listen)
