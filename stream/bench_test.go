@@ -101,7 +101,7 @@ func BenchmarkReplay(b *testing.B) {
 	if _, err := db.Log("s").Append(b.Context(), store.Batch{Events: events}); err != nil {
 		b.Fatal(err)
 	}
-	set := stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams)
+	set := stream.NewSet(db.Log, db.Streams)
 	b.ReportAllocs()
 	for n := b.N; n > 0; n -= stored {
 		c, err := set.Subscribe(b.Context(), "s", stream.Subscription{Start: earliest, Limit: uint64(min(n, stored))})

@@ -96,7 +96,7 @@ func newWorld(t *testing.T, retention store.Retention) *world {
 			t.Error(err)
 		}
 	})
-	return &world{t, db, stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams)}
+	return &world{t, db, stream.NewSet(db.Log, db.Streams)}
 }
 
 // append appends events, each written as "type data".

@@ -52,8 +52,12 @@ type Set struct {
 
 // NewSet returns the streams whose logs open returns, and which list lists. Open is
 // called with the names that clients give, and must write nothing.
-func NewSet(open func(name string) Log, list func(context.Context) ([]store.Stream, error)) *Set {
-	return &Set{open: open, list: list, tails: map[string]*tail{}}
+func NewSet[L Log](open func(name string) L, list func(context.Context) ([]store.Stream, error)) *Set {
+	return &Set{
+		open:  func(name string) Log { return open(name) },
+		list:  list,
+		tails: map[string]*tail{},
+	}
 }
 
 // Log returns the log of a stream.

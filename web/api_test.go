@@ -33,7 +33,7 @@ func newSite(t *testing.T, o store.Options, change func(*web.Config)) *site {
 		t.Fatal(err)
 	}
 	c := web.Config{
-		Streams:       stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams),
+		Streams:       stream.NewSet(db.Log, db.Streams),
 		Log:           zerolog.New(zerolog.NewTestWriter(t)),
 		Heartbeat:     15 * time.Second,
 		Retry:         time.Second,

@@ -25,7 +25,7 @@ func TestHTTP2(t *testing.T) {
 		t.Fatal(err)
 	}
 	server, err := web.New(web.Config{
-		Streams:       stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams),
+		Streams:       stream.NewSet(db.Log, db.Streams),
 		Log:           zerolog.Nop(),
 		Heartbeat:     time.Minute,
 		Retry:         time.Second,

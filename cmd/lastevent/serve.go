@@ -201,7 +201,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	streams := stream.NewSet(func(name string) stream.Log { return db.Log(name) }, db.Streams)
+	streams := stream.NewSet(db.Log, db.Streams)
 	server, err := web.New(f.config(streams, db, log))
 	if err != nil {
 		return err
