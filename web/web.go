@@ -9,6 +9,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,23 +25,24 @@ import (
 	"lastevent/web/page"
 )
 
-// Config is what a [Server] needs to know.
+// Config is what a [Server] needs to know. All but Streams can be left out.
 type Config struct {
-	// Streams are served. Required.
+	// Streams are served.
 	Streams *stream.Set
 	// Log takes what clients are not told: errors of the store, and at debug level
 	// a line a connection.
 	Log zerolog.Logger
-	// Heartbeat is how long a connection is idle before it gets a comment line.
-	// At least a millisecond.
+	// Heartbeat is how long a connection is idle before it gets a comment line. At least
+	// a millisecond; 0 is 15 seconds.
 	Heartbeat time.Duration
 	// Retry is the base of the reconnection time that clients are given: each gets
-	// between once and twice this much. At least a millisecond.
+	// between once and twice this much. At least a millisecond; 0 is a second.
 	Retry time.Duration
 	// MaxEventBytes is the size of the largest event that can be published, type and
-	// data. At least 1.
+	// data; 0 is 1 MiB.
 	MaxEventBytes int64
-	// MaxBatchBytes is the size of the largest body of a batch. At least MaxEventBytes.
+	// MaxBatchBytes is the size of the largest body of a batch. At least MaxEventBytes;
+	// 0 is 16 MiB, or MaxEventBytes if that is more.
 	MaxBatchBytes int64
 	// Owned are streams that the program itself writes: nobody can publish to them,
 	// close or delete them.
@@ -51,11 +53,22 @@ type Config struct {
 	// AllowHosts are names by which the server may be called on a loopback address,
 	// beside localhost and loopback addresses: those of a proxy's sites.
 	AllowHosts []string
-	// Ready says why the store cannot append now; nil if it can. Required.
+	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
 }
 
-func (c Config) validate() error {
+// setDefaults fills in what was left out.
+func (c *Config) setDefaults() {
+	c.Heartbeat = cmp.Or(c.Heartbeat, 15*time.Second)
+	c.Retry = cmp.Or(c.Retry, time.Second)
+	c.MaxEventBytes = cmp.Or(c.MaxEventBytes, 1<<20)
+	c.MaxBatchBytes = cmp.Or(c.MaxBatchBytes, max(16<<20, c.MaxEventBytes))
+	if c.Ready == nil {
+		c.Ready = func() error { return nil }
+	}
+}
+
+func (c *Config) validate() error {
 	var errs []error
 	check := func(ok bool, what string) {
 		if !ok {
@@ -63,7 +76,6 @@ func (c Config) validate() error {
 		}
 	}
 	check(c.Streams != nil, "Streams is required")
-	check(c.Ready != nil, "Ready is required")
 	check(c.Heartbeat >= time.Millisecond, "Heartbeat must be at least 1ms")
 	check(c.Retry >= time.Millisecond, "Retry must be at least 1ms")
 	check(c.MaxEventBytes >= 1, "MaxEventBytes must be at least 1")
@@ -95,6 +107,7 @@ type Server struct {
 
 // New returns a server, or all that is wrong with the config.
 func New(c Config) (*Server, error) {
+	c.setDefaults()
 	if err := c.validate(); err != nil {
 		return nil, err
 	}

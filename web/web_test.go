@@ -21,10 +21,9 @@ func TestConfig(t *testing.T) {
 	streams := stream.NewSet(func(string) stream.Log { return nil }, nil)
 	for name, change := range map[string]func(*web.Config){
 		"Streams":       func(c *web.Config) { c.Streams = nil },
-		"Ready":         func(c *web.Config) { c.Ready = nil },
 		"Heartbeat":     func(c *web.Config) { c.Heartbeat = time.Millisecond - 1 },
 		"Retry":         func(c *web.Config) { c.Retry = time.Millisecond - 1 },
-		"MaxEventBytes": func(c *web.Config) { c.MaxEventBytes = 0 },
+		"MaxEventBytes": func(c *web.Config) { c.MaxEventBytes = -1 },
 		"MaxBatchBytes": func(c *web.Config) { c.MaxBatchBytes = c.MaxEventBytes - 1 },
 	} {
 		c := usual(streams)
@@ -33,7 +32,7 @@ func TestConfig(t *testing.T) {
 		if err == nil || s != nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if _, err := web.New(web.Config{MaxBatchBytes: -1}); err == nil || !strings.Contains(err.Error(), name) {
+		if _, err := web.New(web.Config{Heartbeat: -1, Retry: -1, MaxEventBytes: -1, MaxBatchBytes: -2}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("all wrong: %s is not in %v", name, err)
 		}
 	}
@@ -45,6 +44,13 @@ func TestConfig(t *testing.T) {
 	}
 	if err != nil {
 		t.Errorf("the least of each: %v", err)
+	}
+	s, err = web.New(web.Config{Streams: streams, MaxEventBytes: 32 << 20})
+	if err == nil {
+		err = s.Drain(t.Context())
+	}
+	if err != nil {
+		t.Errorf("with what is left out: %v", err)
 	}
 }
 
