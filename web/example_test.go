@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"lastevent/store"
 	"lastevent/stream"
@@ -122,13 +123,78 @@ func Example_tokens() {
 	// end 3: {"last":3}
 }
 
-// follow resumes after an ID, and shows what comes.
-func follow(url, lastEventID string, events int) {
+// What an MCP server tells its client unasked, such as how far a tool has come, goes to
+// a stream a session (Model Context Protocol, transport "Streamable HTTP"). A client whose
+// connection broke sends its GET again, with Last-Event-ID, and misses nothing.
+func Example_mcp() {
+	dir, err := os.MkdirTemp("", "web")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	db, err := store.Open(filepath.Join(dir, "sessions.db"), store.Options{Retention: store.Retention{Age: time.Hour}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	streams := stream.NewSet(db.Log, db.Streams)
+	server, err := web.New(web.Config{Streams: streams, Ready: db.Err})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Drain(context.Background())
+
+	notify := func(ctx context.Context, session, message string) error {
+		event := store.Event{Type: "message", Data: []byte(message)}
+		_, err := streams.Log("mcp/"+session).Append(ctx, store.Batch{Events: []store.Event{event}})
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /mcp", func(w http.ResponseWriter, r *http.Request) {
+		r = r.Clone(r.Context())
+		r.URL.Path, r.URL.RawPath = "/sse/mcp/"+r.Header.Get("Mcp-Session-Id"), ""
+		r.URL.RawQuery = "from=earliest" // where there is no Last-Event-ID
+		server.ServeHTTP(w, r)
+	})
+	mux.HandleFunc("POST /mcp", func(w http.ResponseWriter, r *http.Request) {
+		for step := 1; step <= 3; step++ { // the tool at work
+			progress := fmt.Sprintf(`{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":%d}}`, step)
+			if err := notify(r.Context(), r.Header.Get("Mcp-Session-Id"), progress); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"content":[{"type":"text","text":"done"}]}}`)
+	})
+	site := httptest.NewServer(mux)
+	defer site.Close()
+
+	call, err := http.NewRequest(http.MethodPost, site.URL+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call"}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	call.Header.Set("Mcp-Session-Id", "s1")
+	result, err := http.DefaultClient.Do(call)
+	if err != nil {
+		log.Fatal(err)
+	}
+	result.Body.Close()
+	follow(site.URL+"/mcp", "2", 1, "Mcp-Session-Id", "s1")
+	// Output:
+	// message 3: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":3}}
+}
+
+// follow resumes after an ID, and shows what comes. The headers are pairs.
+func follow(url, lastEventID string, events int, header ...string) {
 	r, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	r.Header.Set("Last-Event-ID", lastEventID)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		log.Fatal(err)
