@@ -54,6 +54,9 @@ const (
 	// checkMaxPages is more than a root or a branch page goes on for: bbolt splits a
 	// page of more than four elements, and one is at most a key of 32 KiB and 1 KiB.
 	checkMaxPages = 64
+	// checkMaxHeads is of how many pages a file has, at most, where the heads of all
+	// leaves are read.
+	checkMaxHeads = 4096
 	// checkMaxHeight is more than the branch pages of a tree on top of one another.
 	checkMaxHeight = 32
 )
@@ -68,34 +71,38 @@ var checkOrder = binary.NativeEndian
 // pages, the size, the free list, the root page, the heads of the pages it names, and
 // which pages the branch pages name. Each page may be in one place only: bbolt would
 // follow a loop for ever, and take for current what is a free page of an older commit.
-// Leaves below a branch page are not read.
+// Of the leaves below branch pages no more than the heads are read, and of a large file
+// not these: a commit looks at those that it changes.
 //
-// f is only read: a page in a hundred, as a rule, and the free list. It takes a bit of
-// memory a page. Errors other than ErrForeign and ErrDamaged are those of reading f.
-func checkFile(f *os.File) error {
+// f is only read: a page in a hundred, as a rule, and the free list. It takes two bits
+// of memory a page. Errors other than ErrForeign and ErrDamaged are those of reading f.
+func checkFile(f *os.File) (*fileCheck, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("%w: it is not a regular file", ErrForeign)
+		return nil, fmt.Errorf("%w: it is not a regular file", ErrForeign)
 	}
 	if info.Size() == 0 {
-		return fmt.Errorf("%w: it is empty; if it is not wanted, remove it and a new one is made", ErrForeign)
+		return nil, fmt.Errorf("%w: it is empty; if it is not wanted, remove it and a new one is made", ErrForeign)
 	}
 	m, err := readCheckMeta(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if m.pages > uint64(info.Size())/checkPageSize {
-		return fmt.Errorf("%w: it is truncated: it should hold at least %d bytes and has %d",
+		return nil, fmt.Errorf("%w: it is truncated: it should hold at least %d bytes and has %d",
 			ErrDamaged, m.pages*checkPageSize, info.Size())
 	}
-	c := &fileCheck{f: f, pages: m.pages, used: make([]uint64, m.pages/64+1)}
-	if err := c.checkRoot(m.root); err != nil {
-		return err
+	c := &fileCheck{f: f, pages: m.pages, used: newPageSet(m.pages), leaves: newPageSet(m.pages)}
+	if m.pages <= checkMaxHeads {
+		readAhead(f, 0, int64(m.pages)*checkPageSize)
 	}
-	return c.checkFreeList(m.freeList)
+	if err := c.checkRoot(m.root); err != nil {
+		return nil, err
+	}
+	return c, c.checkFreeList(m.freeList)
 }
 
 // checkMeta is what the check needs of a meta page.
@@ -152,12 +159,20 @@ func readCheckMeta(f *os.File) (checkMeta, error) {
 
 // fileCheck is the check of one file beyond its meta pages.
 type fileCheck struct {
-	f     *os.File
-	pages uint64   // how many the file has; page IDs are less
-	used  []uint64 // a bit for each page met so far
+	f      *os.File
+	pages  uint64  // how many the file has; page IDs are less
+	used   pageSet // those met so far; in the end those that are free, too
+	leaves pageSet // of used, where those of trees begin
 }
 
-func (c *fileCheck) isUsed(id uint64) bool { return c.used[id/64]&(1<<(id%64)) != 0 }
+// A pageSet has a bit for each page.
+type pageSet []uint64
+
+func newPageSet(pages uint64) pageSet { return make(pageSet, pages/64+1) }
+
+func (s pageSet) has(id uint64) bool { return id/64 < uint64(len(s)) && s[id/64]&(1<<(id%64)) != 0 }
+func (s pageSet) add(id uint64)      { s[id/64] |= 1 << (id % 64) }
+func (s pageSet) remove(id uint64)   { s[id/64] &^= 1 << (id % 64) }
 
 // use notes pages as used. what names the first.
 func (c *fileCheck) use(what string, id, pages uint64) error {
@@ -165,10 +180,10 @@ func (c *fileCheck) use(what string, id, pages uint64) error {
 		return fmt.Errorf("%w: %s page %d is not one of 2 to %d", ErrDamaged, what, id, c.pages-1)
 	}
 	for end := id + pages; id < end; id++ {
-		if c.isUsed(id) {
+		if c.used.has(id) {
 			return fmt.Errorf("%w: page %d is used twice", ErrDamaged, id)
 		}
-		c.used[id/64] |= 1 << (id % 64)
+		c.used.add(id)
 	}
 	return nil
 }
@@ -260,7 +275,7 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 		if len(page) != 0 {
 			return fmt.Errorf("%w: %s holds a bucket of %d bytes", ErrDamaged, name, len(value))
 		}
-		height, err := c.height(root, func([]uint64) {})
+		height, err := c.height(root, func([]checkChild) {})
 		if err != nil {
 			return err
 		}
@@ -271,7 +286,7 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 		if last != height {
 			return fmt.Errorf("%w: the tree of page %d is higher at one end", ErrDamaged, root)
 		}
-		return c.checkTree("bucket", root, height)
+		return c.checkTree("bucket", checkChild{id: root}, height)
 	}
 	name = "a bucket in " + name
 	if len(page) < checkHeadSize || checkOrder.Uint64(page) != 0 ||
@@ -296,19 +311,20 @@ func (c *fileCheck) checkBucket(name string, value []byte) error {
 // height is how many branch pages are above each leaf of a tree: as many as there are
 // on the way to the first leaf, in the order that sort gives the children. A leaf that
 // cannot be read may be among them.
-func (c *fileCheck) height(root uint64, sort func(children []uint64)) (int, error) {
+func (c *fileCheck) height(root uint64, sort func(children []checkChild)) (int, error) {
 	id := root
 	h, err := c.readHead("bucket", id, checkLeaf, checkBranch)
 	for height := range checkMaxHeight {
 		if err != nil || h.kind == checkLeaf {
 			return height, err
 		}
-		var children []uint64
+		var children []checkChild
 		if children, err = c.children(h, id); err != nil {
 			return 0, err
 		}
 		sort(children)
-		for _, id = range children {
+		for _, child := range children {
+			id = child.id
 			if h, err = c.readHead("bucket", id, checkLeaf, checkBranch); !errors.Is(err, ErrDamaged) {
 				break
 			}
@@ -318,26 +334,33 @@ func (c *fileCheck) height(root uint64, sort func(children []uint64)) (int, erro
 }
 
 // checkTree checks the branch pages of a tree, and notes its pages as used.
-func (c *fileCheck) checkTree(what string, id uint64, height int) error {
+func (c *fileCheck) checkTree(what string, at checkChild, height int) error {
 	if height == 0 {
-		return c.use(what, id, 1)
+		if err := c.use(what, at.id, 1); err != nil {
+			return err
+		}
+		c.leaves.add(at.id)
+		return c.checkLeaf(what, at.id)
 	}
-	h, err := c.readHead(what, id, checkBranch)
+	h, err := c.readHead(what, at.id, checkBranch)
 	if err != nil {
 		return err
 	}
-	if err := c.use(what, id, h.pages); err != nil {
+	if err := c.use(what, at.id, h.pages); err != nil {
 		return err
 	}
-	children, err := c.children(h, id)
+	children, err := c.children(h, at.id)
 	if err != nil {
 		return err
+	}
+	if at.key != nil && !bytes.Equal(at.key, children[0].key) {
+		return fmt.Errorf("%w: %s begins with another key than the one that leads to it", ErrDamaged, h.name)
 	}
 	what = "leaf"
 	if height > 1 {
 		what = "branch"
 		for _, child := range children { // one after another they would take as long as they are many
-			readAhead(c.f, int64(child)*checkPageSize, checkPageSize)
+			readAhead(c.f, int64(child.id)*checkPageSize, checkPageSize)
 		}
 	}
 	for _, child := range children {
@@ -348,10 +371,32 @@ func (c *fileCheck) checkTree(what string, id uint64, height int) error {
 	return nil
 }
 
-// children returns the IDs that a branch page names, of which there is one at least. Its
-// keys must ascend: bbolt would not find again what it puts between others, and leave an
+// checkLeaf checks that a leaf is not a branch page, which could lead bbolt in a circle.
+// Any other kind bbolt does not read.
+func (c *fileCheck) checkLeaf(what string, id uint64) error {
+	if c.pages > checkMaxHeads {
+		return nil
+	}
+	h, err := c.readHead(what, id, checkBranch)
+	if err == nil {
+		return fmt.Errorf("%w: %s is of kind %#x", ErrDamaged, h.name, h.kind)
+	}
+	if errors.Is(err, ErrDamaged) {
+		return nil
+	}
+	return err
+}
+
+// A checkChild is an element of a branch page: a page and its first key.
+type checkChild struct {
+	id  uint64
+	key []byte
+}
+
+// children returns what a branch page names, of which there is one at least. Its keys
+// must ascend: bbolt would not find again what it puts between others, and leave an
 // old page in its place.
-func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
+func (c *fileCheck) children(h checkHead, id uint64) ([]checkChild, error) {
 	page, err := c.readPage(h, id)
 	if err != nil {
 		return nil, err
@@ -363,11 +408,10 @@ func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
 	if int(h.count)*checkElementSize > len(elements) {
 		return nil, fmt.Errorf("%w: %s has no room for %d elements", ErrDamaged, h.name, h.count)
 	}
-	ids := make([]uint64, h.count)
+	children := make([]checkChild, h.count)
 	var before []byte
-	for i := range ids {
+	for i := range children {
 		element := elements[i*checkElementSize:]
-		ids[i] = checkOrder.Uint64(element[8:])
 		start := uint64(checkOrder.Uint32(element))
 		end := start + uint64(checkOrder.Uint32(element[4:]))
 		if end > uint64(len(element)) {
@@ -378,8 +422,9 @@ func (c *fileCheck) children(h checkHead, id uint64) ([]uint64, error) {
 			return nil, fmt.Errorf("%w: element %d of %s is out of order", ErrDamaged, i, h.name)
 		}
 		before = key
+		children[i] = checkChild{checkOrder.Uint64(element[8:]), key}
 	}
-	return ids, nil
+	return children, nil
 }
 
 // checkElements calls visit for each element of a leaf and returns the leaf's size in
@@ -441,9 +486,10 @@ func (c *fileCheck) checkFreeList(id uint64) error {
 		if free <= last || free >= c.pages {
 			return fmt.Errorf("%w: %s names page %d after page %d, up to %d", ErrDamaged, h.name, free, last, c.pages-1)
 		}
-		if c.isUsed(free) {
+		if c.used.has(free) {
 			return fmt.Errorf("%w: %s names page %d, which is in use", ErrDamaged, h.name, free)
 		}
+		c.used.add(free)
 		last = free
 	}
 	return nil

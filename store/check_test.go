@@ -107,7 +107,7 @@ func TestCheckFileCommits(t *testing.T) {
 	defer f.Close()
 	check := func() {
 		t.Helper()
-		if err := checkFile(f); err != nil {
+		if err := checkErr(f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +218,7 @@ func TestCheckFileFreeListLength(t *testing.T) {
 	}
 	for _, n := range lengths {
 		f, _, _ := checkSparse(t, path, n)
-		if err := checkFile(f); err != nil {
+		if err := checkErr(f); err != nil {
 			t.Fatalf("%d IDs: %v", n, err)
 		}
 		b, err := bolt.Open(path, 0o600, &checkOptions)
@@ -231,7 +231,7 @@ func TestCheckFileFreeListLength(t *testing.T) {
 		if err := errors.Join(b.Update(checkUpdateRoot), b.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkFile(f); err != nil {
+		if err := checkErr(f); err != nil {
 			t.Errorf("%d IDs, written by bbolt: %v", n, err)
 		}
 	}
@@ -246,7 +246,7 @@ func TestCheckFileFreeListLongCount(t *testing.T) {
 			t.Fatal(err)
 		}
 		words := fmt.Sprintf("goes on for %d pages and holds %d IDs", freeListPages(n), count)
-		if err := checkFile(f); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), words) {
+		if err := checkErr(f); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), words) {
 			t.Errorf("got %v; want %q", err, words)
 		}
 	}
@@ -277,7 +277,7 @@ func TestCheckFileRootLength(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if err := checkFile(f); err != nil {
+		if err := checkErr(f); err != nil {
 			t.Errorf("names of %d bytes: %v", n, err)
 		}
 	}
@@ -399,7 +399,7 @@ func TestCheckFileUnreadable(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if err := checkFile(d); !errors.Is(err, ErrForeign) {
+	if err := checkErr(d); !errors.Is(err, ErrForeign) {
 		t.Errorf("a folder: %v", err)
 	}
 
@@ -411,7 +411,7 @@ func TestCheckFileUnreadable(t *testing.T) {
 	if _, err := f.Write(checkHealthy()); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkFile(f); err == nil || errors.Is(err, ErrForeign) || errors.Is(err, ErrDamaged) {
+	if err := checkErr(f); err == nil || errors.Is(err, ErrForeign) || errors.Is(err, ErrDamaged) {
 		t.Errorf("a file that cannot be read: %v", err)
 	}
 }
@@ -498,7 +498,7 @@ func TestCheckFileFlips(t *testing.T) {
 			start := int(page.id) * checkPageSize
 			try := func(i int, mask byte) {
 				flip(start+i, mask)
-				if checkFile(f) == nil {
+				if checkErr(f) == nil {
 					if err := im.opens(t, path+"2", checkUpdate); err != nil {
 						t.Fatalf("byte %d, bits %#x pass the check: %v", i, mask, err)
 					}

@@ -210,38 +210,32 @@ func (db *DB) commitAll(requests []*request) {
 
 // commit runs fn in a transaction. What it changed is told to the followers once
 // it is synced. After an error that wraps ErrUnknown nothing is written any more.
-//
-// Where bbolt meets a page that it cannot read, fn is run again and less is removed:
-// bbolt merges a page that holds little after a removal with a neighbour.
-func (db *DB) commit(fn func(*commit) error) (err error) {
+func (db *DB) commit(fn func(*commit) error) error {
 	if failure := db.failure.Load(); failure != nil {
 		return *failure
 	}
 	if db.unwritable != nil {
 		return db.unwritable
 	}
-	for remove := db.remove; remove <= removeNone; remove++ {
-		if err = db.try(fn, remove); !errors.Is(err, errUnreadable) {
-			return err
-		}
+	err := db.try(fn)
+	if errors.Is(err, errUnreadable) {
 		db.damaged(err)
 	}
 	return err
 }
 
-// damaged has the DB reckon with pages that cannot be read, and says so once.
+// damaged says once that there are pages that cannot be read.
 func (db *DB) damaged(err error) {
-	if db.remove == removeAll && db.onDamage != nil {
+	if db.onDamage != nil {
 		db.onDamage(err)
+		db.onDamage = nil
 	}
-	db.remove = removeBeyond
 }
 
 // errUnreadable is why a transaction was given up, with nothing written.
 var errUnreadable = fmt.Errorf("%w: a page cannot be read", ErrDamaged)
 
-// try runs fn in a transaction, which removes so much of what is evicted.
-func (db *DB) try(fn func(*commit) error, remove removal) (err error) {
+func (db *DB) try(fn func(*commit) error) (err error) {
 	var tx *bolt.Tx
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // as in view
 	defer func() {
@@ -254,7 +248,6 @@ func (db *DB) try(fn func(*commit) error, remove removal) (err error) {
 		return err
 	}
 	c := newCommit(db, tx)
-	c.remove = remove
 	changed, err := c.finish(fn(c))
 	if err != nil || !changed {
 		return errors.Join(err, tx.Rollback())
@@ -265,7 +258,7 @@ func (db *DB) try(fn func(*commit) error, remove removal) (err error) {
 	db.full.Store(false)
 	db.streams.Add(int64(c.created))
 	for name, l := range c.logs {
-		if l.state.leftover && remove != removeNone {
+		if l.state.leftover {
 			db.sweeps = append(db.sweeps, name)
 		}
 	}
@@ -342,17 +335,16 @@ func (db *DB) fail(err error) error {
 type commit struct {
 	db      *DB
 	now     time.Time
-	states  *bolt.Bucket
-	events  *bolt.Bucket
-	keys    *bolt.Bucket
-	order   *bolt.Bucket
+	states  *tree
+	events  *tree
+	keys    *tree
+	order   *tree
 	logs    map[string]*logCommit
 	before  map[string]state // of the logs, before the commit
 	created int              // logs that did not exist before
 	removed int              // blocks and keys of what is no longer retained
 	atMost  int              // of them
 	probe   bool             // to be committed even if nothing changed
-	remove  removal          // of what is evicted
 	err     error            // the first of put
 }
 
@@ -366,13 +358,14 @@ type logCommit struct {
 }
 
 func newCommit(db *DB, tx *bolt.Tx) *commit {
+	db.pages.begin(tx)
 	c := &commit{
 		db:     db,
 		now:    db.now(),
-		states: tx.Bucket(stateBucket),
-		events: tx.Bucket(eventsBucket),
-		keys:   tx.Bucket(keysBucket),
-		order:  tx.Bucket(orderBucket),
+		states: db.pages.tree(tx.Bucket(stateBucket)),
+		events: db.pages.tree(tx.Bucket(eventsBucket)),
+		keys:   db.pages.tree(tx.Bucket(keysBucket)),
+		order:  db.pages.tree(tx.Bucket(orderBucket)),
 		logs:   map[string]*logCommit{},
 		before: map[string]state{},
 		atMost: maxRemoved,
@@ -386,7 +379,7 @@ func (c *commit) log(name string) (*logCommit, error) {
 	if l := c.logs[name]; l != nil {
 		return l, nil
 	}
-	s, stored, err := loadState(c.states, c.events, name)
+	s, stored, err := loadState(c.states.Bucket, c.events.Bucket, name)
 	if err != nil {
 		return nil, err
 	}
@@ -397,8 +390,8 @@ func (c *commit) log(name string) (*logCommit, error) {
 }
 
 // put stores a pair. An error, which no request is to blame for, ends the commit.
-func (c *commit) put(b *bolt.Bucket, key, value []byte) {
-	if err := b.Put(key, value); c.err == nil {
+func (c *commit) put(t *tree, key, value []byte) {
+	if err := t.Put(key, value); c.err == nil {
 		c.err = err
 	}
 }
@@ -410,7 +403,7 @@ func (c *commit) append(name string, b Batch) (Receipt, error) {
 		return Receipt{}, err
 	}
 	if b.Key != "" {
-		r, used, err := getKey(c.keys, name, b.Key, b.Digest, l.state.first)
+		r, used, err := getKey(c.keys.Bucket, name, b.Key, b.Digest, l.state.first)
 		if used || err != nil {
 			return r, err
 		}

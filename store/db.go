@@ -77,7 +77,7 @@ type DB struct {
 	sweeps  []string // logs that may hold what is to be evicted or removed
 	caution int      // 1, and more while sweeping finds no space
 	broken  bool     // a transaction broke off and holds bbolt's lock for ever
-	remove  removal  // how much is tried first; less once a page was found that cannot be read
+	pages   pageReader
 
 	streams    atomic.Int64 // ever written
 	unwritable error        // why nothing can be appended or evicted; set when opened
@@ -128,7 +128,7 @@ func (db *DB) open() (err error) {
 			return fmt.Errorf("cannot be created: %w", err)
 		}
 	}
-	if db.bolt, err = openBolt(db.path); err != nil {
+	if err = db.openBolt(); err != nil {
 		return err
 	}
 	err = db.view(db.readMeta)
@@ -156,14 +156,14 @@ func (db *DB) open() (err error) {
 
 // openBolt opens an existing file that is locked and looks sound. What bbolt
 // finds wrong all the same it says by a panic.
-func openBolt(path string) (b *bolt.DB, err error) {
+func (db *DB) openBolt() (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", ErrDamaged, p)
 		}
 	}()
-	b, err = bolt.Open(path, 0o600, &bolt.Options{
+	db.bolt, err = bolt.Open(db.path, 0o600, &bolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bolt.FreelistMapType,
 		PageSize:        pageSize,
@@ -176,7 +176,10 @@ func openBolt(path string) (b *bolt.DB, err error) {
 			}
 			err = lockFile(f, lockTimeout)
 			if err == nil {
-				err = cmp.Or(dropCache(f), checkFile(f))
+				err = dropCache(f)
+			}
+			if err == nil {
+				db.pages.opened, err = checkFile(f)
 			}
 			if err != nil {
 				return nil, errors.Join(err, f.Close())
@@ -187,7 +190,7 @@ func openBolt(path string) (b *bolt.DB, err error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = ErrLocked
 	}
-	return b, err
+	return err
 }
 
 // create makes a file without logs. It appears under its name only when it is

@@ -2,9 +2,8 @@ package store
 
 import (
 	"bytes"
-	"encoding/binary"
+	"cmp"
 	"errors"
-	"sort"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -17,15 +16,6 @@ const (
 	maxSwept = 256
 	// maxCaution is by how much both are divided on a full disk, at most.
 	maxCaution = maxRemoved / 8
-)
-
-// A removal is what a commit removes of what is evicted.
-type removal int
-
-const (
-	removeAll    removal = iota
-	removeBeyond         // what is behind the last page that cannot be read
-	removeNone
 )
 
 // evict moves first to the oldest event that the retention allows. Events in its way
@@ -50,34 +40,23 @@ func (c *commit) evict(name string, s *state) {
 }
 
 // removeEvicted removes the blocks that hold nothing from first on, and the
-// idempotency keys of what they held. What is on a page that cannot be read stays.
+// idempotency keys of what they held. What is on a page that cannot be read, or beside
+// one, stays.
 func (c *commit) removeEvicted(name string, s *state) error {
-	end := blockKey(nil, name, s.first)
-	s.leftover = c.remove == removeNone
-	if s.leftover {
-		return nil
-	}
-	for _, bucket := range []*bolt.Bucket{c.events, c.order} {
-		cur := bucket.Cursor()
-		start := blockKey(nil, name, 0)
-		if c.remove == removeBeyond {
-			start = blockKey(nil, name, beyondUnreadable(cur, name, s.first))
-		}
-		for {
-			k, _ := cur.Seek(start)
-			if k == nil || bytes.Compare(k, end) >= 0 {
-				break
+	s.leftover = false
+	start, end := blockKey(nil, name, 0), blockKey(nil, name, s.first)
+	for _, t := range []*tree{c.events, c.order} {
+		for p, err := range t.places(start, end) {
+			if err = cmp.Or(err, t.lookAround(p)); err != nil {
+				c.db.damaged(err)
+				continue
 			}
-			if c.removed++; c.removed > c.atMost {
+			to := end
+			if p.to != nil && bytes.Compare(p.to, end) < 0 {
+				to = p.to
+			}
+			if err := c.removeRange(t, name, later(start, p.from), to); err != nil || c.removed > c.atMost {
 				s.leftover = true
-				return nil
-			}
-			if bucket == c.order {
-				if err := c.removeKey(name, k); err != nil {
-					return err
-				}
-			}
-			if err := cur.Delete(); err != nil {
 				return err
 			}
 		}
@@ -85,27 +64,27 @@ func (c *commit) removeEvicted(name string, s *state) error {
 	return nil
 }
 
-// beyondUnreadable returns a sequence, first at most, after which all that is evicted
-// of the log is on pages that can be read.
-func beyondUnreadable(cur *bolt.Cursor, name string, first uint64) (seq uint64) {
-	end := blockKey(nil, name, first)
-	for seq < first {
-		from := seq
-		err := guard(func() {
-			for k, _ := cur.Seek(blockKey(nil, name, seq)); k != nil && bytes.Compare(k, end) < 0; k, _ = cur.Next() {
-				from = max(from, binary.BigEndian.Uint64(k[len(name)+1:])+1)
-			}
-		})
-		if err == nil {
-			return seq
+// removeRange removes a log's blocks, or entries of the order, from a key up to another
+// in the same leaf.
+func (c *commit) removeRange(t *tree, name string, from, to []byte) error {
+	cur := t.Cursor()
+	for {
+		k, _ := cur.Seek(from)
+		if k == nil || bytes.Compare(k, to) >= 0 {
+			return nil
 		}
-		// The page ends where seeking succeeds again.
-		seq = from
-		seq += uint64(sort.Search(int(first-from), func(i int) bool {
-			return guard(func() { cur.Seek(blockKey(nil, name, from+uint64(i))) }) == nil
-		}))
+		if c.removed++; c.removed > c.atMost {
+			return nil
+		}
+		if t == c.order {
+			if err := c.removeKey(name, k); err != nil {
+				return err
+			}
+		}
+		if err := cur.Delete(); err != nil {
+			return err
+		}
 	}
-	return first
 }
 
 // findSweeps finds the logs that hold what is to be evicted or removed. It also
@@ -135,9 +114,6 @@ func (db *DB) sweep() error {
 		return nil
 	}
 	n := min(max(1, maxSwept/db.caution), len(db.sweeps))
-	if db.remove != removeAll {
-		n = 1 // as none is removed of where one cannot be
-	}
 	names := db.sweeps[:n]
 	db.sweeps = db.sweeps[n:]
 	err := db.commit(func(c *commit) error {

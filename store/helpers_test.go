@@ -155,3 +155,14 @@ func must(t testing.TB, err error) {
 }
 
 func tempFile(t testing.TB) string { return filepath.Join(t.TempDir(), "store.db") }
+
+// memoryDir is a folder in memory, if there can be one: a sync need not wait for a disk
+// that is not under test.
+func memoryDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "lastevent")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}

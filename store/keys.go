@@ -79,9 +79,14 @@ func (c *commit) putKey(name, key string, digest [32]byte, r Receipt) {
 }
 
 // removeKey removes the receipt that an entry of the order finds, unless the key was
-// used again since, for an append with another last event.
+// used again since, for an append with another last event. It stays where its page
+// cannot be read.
 func (c *commit) removeKey(name string, order []byte) error {
 	k := keyOf(name, order)
+	if err := c.keys.lookToRemove(k); err != nil {
+		c.db.damaged(err)
+		return nil
+	}
 	v := c.keys.Get(k)
 	if len(v) == keyRecord && !bytes.Equal(v[36:44], order[len(order)-keyHash-8:len(order)-keyHash]) {
 		return nil

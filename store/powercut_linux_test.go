@@ -111,9 +111,6 @@ func TestPowerCutAtFirstStart(t *testing.T) {
 // TestPowerCutIsCaught leaves out syncs of a recorded run, so that the checks have to
 // find fault with what a cut leaves.
 func TestPowerCutIsCaught(t *testing.T) {
-	if !long {
-		t.Skip("a file that was never synced can keep the committer busy for ever; with -tags long")
-	}
 	needStrace(t)
 	images := rounds(100, 1000)
 	r, first := recordRun(t, 100, 60), recordRun(t, 100, 0)
@@ -227,7 +224,7 @@ func (r *run) images(t *testing.T, seed uint64, n, end int, report func(dir, ima
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	cuts := r.cuts(rnd, n, end)
-	d, dir := newDisk(), imageDir(t)
+	d, dir := newDisk(), filepath.Join(memoryDir(t), "image")
 	done := 0
 	for _, call := range cuts {
 		for ; done < call; done++ {
@@ -240,17 +237,6 @@ func (r *run) images(t *testing.T, seed uint64, n, end int, report func(dir, ima
 		report(dir, fmt.Sprintf("before call %d, cut %d at %.2f", call, cut.kind, cut.one), err)
 		must(t, os.RemoveAll(dir))
 	}
-}
-
-// imageDir is a folder yet to be made, if it can be in memory: a sync need not wait for
-// a disk that is not under test.
-func imageDir(t *testing.T) string {
-	dir, err := os.MkdirTemp("/dev/shm", "powercut")
-	if err != nil {
-		dir = t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return filepath.Join(dir, "image")
 }
 
 // cuts chooses n calls up to end to cut before, in order: of three one is a sync, which

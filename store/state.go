@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -68,16 +69,19 @@ func loadState(states, events *bolt.Bucket, name string) (s state, stored bool, 
 	return s, true, err
 }
 
-// checkStates checks that each state is found where it is looked for: one that is not
-// would pass for that of a stream never written, whose numbers begin again. Beside one
-// that is not whole, of which the name may be another, none can be written with
-// certainty: then nothing is.
+// checkStates checks that each state is where it is looked for: one that is not would
+// pass for that of a stream never written, whose numbers begin again. Beside one that
+// is not whole, of which the name may be another, none can be written with certainty:
+// then nothing is.
 func (db *DB) checkStates(tx *bolt.Tx) error {
-	states := tx.Bucket(stateBucket)
-	return states.ForEach(func(k, v []byte) error {
-		if !bytes.Equal(states.Get(k), v) {
-			return errState(string(k))
+	db.pages.begin(tx)
+	t := db.pages.tree(tx.Bucket(stateBucket))
+	for p, err := range t.places(nil, nil) {
+		if err = cmp.Or(err, t.look(p)); err != nil {
+			return fmt.Errorf("%w (it has the last sequences of streams)", err)
 		}
+	}
+	return t.ForEach(func(k, v []byte) error {
 		if _, err := decodeState(string(k), v); err != nil {
 			db.unwritable = fmt.Errorf("%s %w", db.path, err)
 		}
