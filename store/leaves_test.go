@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -77,7 +78,7 @@ func useLeaves(t testing.TB, path string, content []byte, last map[string]uint64
 	t.Helper()
 	must(t, os.WriteFile(path, content, 0o600))
 	last = maps.Clone(last)
-	for round := range 3 {
+	for round := range 2 {
 		db, err := Open(path, Options{Retention: leavesRetention})
 		if err != nil {
 			if round > 0 || !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) && !errors.Is(err, ErrVersion) {
@@ -90,7 +91,14 @@ func useLeaves(t testing.TB, path string, content []byte, last map[string]uint64
 		}
 		for _, name := range slices.Sorted(maps.Keys(last)) {
 			readLeaves(t, db, name, last[name])
-			appendLeaves(t, db, last, name)
+			if round == 0 { // in a commit of its own
+				appendLeaves(t, db, last, name)
+			}
+		}
+		if round == 1 {
+			appendAll(t, db, last)
+		}
+		for name := range last {
 			readLeaves(t, db, name, last[name])
 		}
 		if db.failure.Load() != nil {
@@ -98,7 +106,31 @@ func useLeaves(t testing.TB, path string, content []byte, last map[string]uint64
 		}
 		must(t, db.Close())
 	}
+	db, err := Open(path, Options{Retention: leavesRetention})
+	if err != nil {
+		t.Errorf("opening once more: %v", err)
+		return false
+	}
+	must(t, db.Close())
 	return false
+}
+
+// appendAll appends the next event to each stream at once.
+func appendAll(t testing.TB, db *DB, last map[string]uint64) {
+	var wg sync.WaitGroup
+	var mu sync.Mutex // guards after
+	after := map[string]uint64{}
+	for name, seq := range last {
+		wg.Go(func() {
+			one := map[string]uint64{name: seq}
+			appendLeaves(t, db, one, name)
+			mu.Lock()
+			defer mu.Unlock()
+			after[name] = one[name]
+		})
+	}
+	wg.Wait()
+	maps.Copy(last, after)
 }
 
 // readLeaves reads a stream up to its last event, past what is corrupt.
@@ -173,6 +205,29 @@ func TestDamagedOverflow(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLeafOverAnother has a leaf on a page that another one goes on over.
+func TestLeafOverAnother(t *testing.T) {
+	im, last := leavesFile(t)
+	path := writeTemp(t, im)
+	db := OpenForTest(t, path, Options{})
+	mustAppend(t, db.Log("big"), strings.Repeat("x", 3*pageSize))
+	CloseForTest(t, db)
+	im = readClosed(t, path)
+	under := uint64(0)
+	for _, branch := range im.branchesOf(t, path, eventsBucket) {
+		for _, leaf := range im.children(branch) {
+			if checkOrder.Uint32(im.page(leaf)[12:]) > 1 {
+				under = leaf + 1
+			}
+		}
+	}
+	root := im.branchesOf(t, path, keysBucket)[0]
+	copy(im.page(under), im.page(im.children(root)[1]))
+	checkOrder.PutUint64(im.page(under), under)
+	checkOrder.PutUint64(im.child(root, 1), under)
+	useLeaves(t, path, im, last)
 }
 
 // TestShortKeyBesideUnreadablePage has a page with a key that is too short for a block's

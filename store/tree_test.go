@@ -137,7 +137,7 @@ func TestCheckFileTreeFlips(t *testing.T) {
 		for i := range im.children(branch) {
 			id := bytes.Clone(im.child(branch, i)[:8])
 			at := int64(branch*checkPageSize) + checkHeadSize + int64(i)*checkElementSize + 8
-			for _, bit := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 20, 31, 32, 63} {
+			for _, bit := range []int{0, 1, 3, 5, 8, 11, 31, 63} {
 				flipped := bytes.Clone(id)
 				flipped[bit/8] ^= 1 << (bit % 8)
 				_, err := f.WriteAt(flipped, at)
