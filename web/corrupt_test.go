@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +17,12 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rs/zerolog"
+
 	"lastevent/store"
+	"lastevent/stream"
 	"lastevent/stream/sse"
+	"lastevent/web"
 )
 
 const corruptPage = 4096
@@ -138,6 +143,29 @@ func serveFlipped(t *testing.T, content []byte, last map[string]uint64) (outcome
 		}
 	}
 	return outcome
+}
+
+// TestListBesideDamaged lists the streams beside one that cannot be read, also if there
+// are no others.
+func TestListBesideDamaged(t *testing.T) {
+	for want, streams := range map[string][]store.Stream{
+		"[]\n": nil,
+		`[{"name":"a","first":1,"last":2,"events":2,"bytes":0,"clients":0,"closed":false}]` + "\n": {{Name: "a", Bounds: store.Bounds{First: 1, Last: 2}}},
+	} {
+		var log bytes.Buffer
+		s := newHost(t, setup{config: func(c *web.Config) {
+			c.Log = zerolog.New(&log)
+			c.Streams = stream.NewSet(nil, func(context.Context) ([]store.Stream, error) {
+				return streams, fmt.Errorf("%w: stream b", store.ErrDamaged)
+			})
+		}})
+		if w := s.do(t, "GET", "/sse", ""); w.Code != http.StatusOK || w.Body.String() != want {
+			t.Errorf("got %d %s; want %s", w.Code, w.Body, want)
+		}
+		if !strings.Contains(log.String(), "stream b") {
+			t.Errorf("the log has %q", &log)
+		}
+	}
 }
 
 // readFlipped reads a stream, and checks that each event is the one that was published,

@@ -3,10 +3,12 @@ package web
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 
+	"lastevent/store"
 	"lastevent/stream"
 )
 
@@ -30,11 +32,11 @@ func (s *Server) streams(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
 	streams, err := s.config.Streams.List(r.Context())
-	if err != nil && len(streams) == 0 {
+	switch {
+	case errors.Is(err, store.ErrDamaged):
+		s.config.Log.Error().Err(err).Msg("a stream is left out of the list")
+	case err != nil:
 		return err
-	}
-	if err != nil {
-		s.config.Log.Error().Err(err).Msg("a stream cannot be listed")
 	}
 	type entry struct {
 		Name    string `json:"name"`
