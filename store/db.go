@@ -133,6 +133,7 @@ func (db *DB) open() (err error) {
 	}
 	err = db.view(db.readMeta)
 	if err == nil {
+		removeUnfinished(db.path)
 		err = db.view(db.checkStates)
 	}
 	if err == nil {
@@ -218,14 +219,26 @@ func create(path string) (err error) {
 	if err := errors.Join(b.Update(writeMeta), b.Sync(), b.Close()); err != nil {
 		return err
 	}
-	err = os.Link(temp, path)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // another process was faster
-	}
-	if err != nil {
+	if err = os.Link(temp, path); err != nil {
+		if _, err := os.Stat(path); err == nil {
+			return nil // another process was faster
+		}
 		err = os.Rename(temp, path) // a file system without hard links
 	}
 	return cmp.Or(err, dir.Sync())
+}
+
+// removeUnfinished removes what a crash left of a file on its way, beside one that is
+// whole: who is about to create one finds that there is no need to.
+func removeUnfinished(path string) {
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		number, isNew := strings.CutSuffix(e.Name(), ".new")
+		number, isOurs := strings.CutPrefix(number, filepath.Base(path)+".")
+		if isNew && isOurs && number != "" && strings.Trim(number, "0123456789") == "" {
+			_ = os.Remove(filepath.Join(filepath.Dir(path), e.Name())) // it does no harm
+		}
+	}
 }
 
 func writeMeta(tx *bolt.Tx) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -380,4 +381,23 @@ func TestNoSpace(t *testing.T) {
 	CloseForTest(t, db)
 	db = OpenForTest(t, path, Options{})
 	wantRead(t, db.Log("s"), 0, "1 a", "2 c", "3 "+large)
+}
+
+// What a crash left of a file on its way is removed; what another put there stays.
+func TestUnfinishedIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"x.db.123.new", "x.db.new", "x.db.old.new", "x.db.123", "y.db.123.new", "x.db..new"} {
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("text"), 0o600))
+	}
+	OpenForTest(t, filepath.Join(dir, "x.db"), Options{})
+	entries, err := os.ReadDir(dir)
+	must(t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	want := []string{"x.db", "x.db..new", "x.db.123", "x.db.new", "x.db.old.new", "y.db.123.new"}
+	if !slices.Equal(names, want) {
+		t.Errorf("the folder has %q; want %q", names, want)
+	}
 }
