@@ -163,6 +163,8 @@ type fileCheck struct {
 	pages  uint64  // how many the file has; page IDs are less
 	used   pageSet // those met so far; in the end those that are free, too
 	leaves pageSet // of used, where those of trees begin
+
+	leafCount int
 }
 
 // A pageSet has a bit for each page.
@@ -340,6 +342,7 @@ func (c *fileCheck) checkTree(what string, at checkChild, height int) error {
 			return err
 		}
 		c.leaves.add(at.id)
+		c.leafCount++
 		return c.checkLeaf(what, at.id)
 	}
 	h, err := c.readHead(what, at.id, checkBranch)

@@ -15,8 +15,7 @@ import (
 // the key that leads to it, it would keep an old page in its place.
 type tree struct {
 	*bolt.Bucket
-	pages  *pageReader
-	height int // branch pages above each leaf; -1 until it is known
+	pages *pageReader
 }
 
 // A pageReader reads the pages as they are when a transaction begins.
@@ -24,7 +23,7 @@ type pageReader struct {
 	opened *fileCheck // what was found then; its leaves are those not looked at since
 
 	pages    uint64            // how many the file has
-	branches map[uint64][]byte // that were read, by ID
+	branches map[uint64][]byte // that were read, by ID; nil for a leaf
 	buffers  [][]byte          // for branches, of earlier transactions
 	leaf     [checkPageSize]byte
 }
@@ -39,7 +38,7 @@ func (r *pageReader) begin(tx *bolt.Tx) {
 		r.branches = map[uint64][]byte{}
 	}
 	for _, b := range r.branches {
-		if len(r.buffers) < keptBuffers {
+		if b != nil && len(r.buffers) < keptBuffers {
 			r.buffers = append(r.buffers, b)
 		}
 	}
@@ -47,7 +46,7 @@ func (r *pageReader) begin(tx *bolt.Tx) {
 }
 
 // tree returns a bucket of the transaction.
-func (r *pageReader) tree(b *bolt.Bucket) *tree { return &tree{Bucket: b, pages: r, height: -1} }
+func (r *pageReader) tree(b *bolt.Bucket) *tree { return &tree{b, r} }
 
 // Put is that of the bucket, where the leaf is sound.
 func (t *tree) Put(key, value []byte) error {
@@ -64,25 +63,23 @@ func (t *tree) Put(key, value []byte) error {
 // A place is where a leaf is: its page, the key that leads to it and the one that leads
 // to the next. A leaf that is the root has no keys, the last one none to the next.
 type place struct {
-	id       uint64 // 0: the bucket has no page of its own
+	id       uint64 // 0: the bucket has no page of its own, or no leaf need be looked at
 	from, to []byte
 }
 
 // leafAt returns the place of the leaf where bbolt looks for a key, or of the one with
 // the keys before it.
 func (t *tree) leafAt(key []byte, before bool) (p place, err error) {
-	p.id = uint64(t.Root())
-	if p.id == 0 {
+	if t.pages.opened.leafCount == 0 {
 		return p, nil
 	}
-	if t.height < 0 {
-		if t.height, err = t.pages.height(p.id); err != nil {
-			return p, err
+	p.id = uint64(t.Root())
+	for range checkMaxHeight {
+		if p.id == 0 || t.pages.opened.leaves.has(p.id) {
+			return p, nil
 		}
-	}
-	for range t.height {
 		branch, err := t.pages.branch(p.id)
-		if err != nil {
+		if branch == nil {
 			return p, err
 		}
 		n := branchCount(branch)
@@ -95,7 +92,7 @@ func (t *tree) leafAt(key []byte, before bool) (p place, err error) {
 		}
 		p.from, p.id = branchKey(branch, i), branchChild(branch, i)
 	}
-	return p, nil
+	return p, fmt.Errorf("%w: a tree goes on for ever", errUnreadable)
 }
 
 // places yields the leaves where keys from one up to another are, or would be: to the
@@ -151,6 +148,7 @@ func (t *tree) look(p place) error {
 	err := t.pages.look(p)
 	if err == nil {
 		t.pages.opened.leaves.remove(p.id)
+		t.pages.opened.leafCount--
 	}
 	return err
 }
@@ -213,29 +211,10 @@ func (r *pageReader) look(p place) error {
 	return nil
 }
 
-// height is how many branch pages are above each leaf of a tree: as many as are above
-// the first.
-func (r *pageReader) height(id uint64) (int, error) {
-	for height := range checkMaxHeight {
-		var head [checkHeadSize]byte
-		if err := r.read(head[:], id, 0); err != nil {
-			return 0, err
-		}
-		if checkOrder.Uint16(head[8:]) != checkBranch {
-			return height, nil
-		}
-		branch, err := r.branch(id)
-		if err != nil {
-			return 0, err
-		}
-		id = branchChild(branch, 0)
-	}
-	return 0, fmt.Errorf("%w: the tree goes on for ever", errUnreadable)
-}
-
-// branch returns a branch page. Opening the file has checked all that there were.
+// branch returns a branch page, or nil for a leaf. Opening the file has checked all
+// branches that there were.
 func (r *pageReader) branch(id uint64) ([]byte, error) {
-	if b := r.branches[id]; b != nil {
+	if b, ok := r.branches[id]; ok {
 		return b, nil
 	}
 	var b []byte
@@ -247,11 +226,11 @@ func (r *pageReader) branch(id uint64) ([]byte, error) {
 	if err := r.read(b, id, 0); err != nil {
 		return nil, err
 	}
-	if checkOrder.Uint16(b[8:]) != checkBranch || branchCount(b) == 0 {
-		return nil, fmt.Errorf("%w: page %d is no branch", errUnreadable, id)
-	}
-	if pages := int(checkOrder.Uint32(b[12:])) + 1; pages > 1 {
-		b = make([]byte, min(pages, checkMaxPages)*checkPageSize)
+	if checkOrder.Uint16(b[8:]) != checkBranch {
+		r.buffers = append(r.buffers, b)
+		b = nil
+	} else if pages := int(checkOrder.Uint32(b[12:])) + 1; pages > 1 {
+		b = make([]byte, pages*checkPageSize)
 		if err := r.read(b, id, 0); err != nil {
 			return nil, err
 		}
