@@ -348,10 +348,10 @@ func randomChanges(t *testing.T, random *rand.Rand, b *bolt.Bucket, n int) {
 	}
 }
 
-// TestFlippedBitAnywhere flips a bit of each byte of a file, or of some.
+// TestFlippedBitAnywhere flips a bit of many of the bytes of each page of a file.
 func TestFlippedBitAnywhere(t *testing.T) {
 	im, last := leavesFile(t)
-	step := rounds(401, 1)
+	step := rounds(401, 7)
 	t.Logf("%d pages", im.pages())
 	for page := range int(im.pages()) {
 		t.Run(fmt.Sprint("page ", page), func(t *testing.T) {
