@@ -166,3 +166,11 @@ func memoryDir(t testing.TB) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
 }
+
+// rounds is how often a test does what it repeats.
+func rounds(inShort, inLong int) int {
+	if long {
+		return inLong
+	}
+	return inShort
+}

@@ -24,14 +24,6 @@ import (
 //
 //	go test -tags long -timeout 1h -run PowerCut ./store
 
-// rounds is how often a test does what it repeats.
-func rounds(inShort, inLong int) int {
-	if long {
-		return inLong
-	}
-	return inShort
-}
-
 func TestPowerCut(t *testing.T) {
 	needStrace(t)
 	for seed := range uint64(rounds(2, 10)) {

@@ -155,7 +155,7 @@ func TestListBesideDamaged(t *testing.T) {
 		var log bytes.Buffer
 		s := newHost(t, setup{config: func(c *web.Config) {
 			c.Log = zerolog.New(&log)
-			c.Streams = stream.NewSet(nil, func(context.Context) ([]store.Stream, error) {
+			c.Streams = stream.NewSet(func(string) stream.Log { return nil }, func(context.Context) ([]store.Stream, error) {
 				return streams, fmt.Errorf("%w: stream b", store.ErrDamaged)
 			})
 		}})
