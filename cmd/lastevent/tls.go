@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,10 +18,10 @@ type certificate struct {
 	certFile, keyFile string
 	log               zerolog.Logger
 
-	mu      sync.Mutex // guards what follows
-	current *tls.Certificate
-	changed time.Time // the newer of the files
-	checked time.Time
+	mu        sync.Mutex // guards what follows
+	current   *tls.Certificate
+	cert, key []byte // the files that it is from
+	checked   time.Time
 }
 
 // checkEvery is how often the files are looked at, at most.
@@ -35,26 +36,24 @@ func loadCertificate(certFile, keyFile string, log zerolog.Logger) (*certificate
 	return c, nil
 }
 
-// loadLocked reads the files if they have changed.
+// loadLocked reads the files, and takes what they hold if that has changed.
 func (c *certificate) loadLocked() error {
-	changed := time.Time{}
-	for _, file := range []string{c.certFile, c.keyFile} {
-		info, err := os.Stat(file)
-		if err != nil {
-			return err
-		}
-		if info.ModTime().After(changed) {
-			changed = info.ModTime()
-		}
-	}
-	if changed.Equal(c.changed) {
-		return nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	cert, err := os.ReadFile(c.certFile)
 	if err != nil {
 		return err
 	}
-	c.current, c.changed = &pair, changed
+	key, err := os.ReadFile(c.keyFile)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(cert, c.cert) && bytes.Equal(key, c.key) {
+		return nil
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return err
+	}
+	c.current, c.cert, c.key = &pair, cert, key
 	return nil
 }
 
