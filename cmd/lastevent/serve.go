@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -18,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/dustin/go-humanize"
 	"github.com/mattn/go-isatty"
 	"github.com/rs/zerolog"
@@ -41,20 +41,20 @@ const (
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	listen          string
-	db              string
-	timeEvery       time.Duration
-	retainEvents    uint64
-	retainBytes     size
-	retainAge       time.Duration
-	heartbeat       time.Duration
-	retry           time.Duration
-	maxEvent        size
-	maxBatch        size
-	maxStreams      int
-	allowHosts      []string
-	logLevel        string
-	tlsCert, tlsKey string
+	listenFlags
+	tlsFlags
+	db           string
+	timeEvery    time.Duration
+	retainEvents uint64
+	retainBytes  size
+	retainAge    time.Duration
+	heartbeat    time.Duration
+	retry        time.Duration
+	maxEvent     size
+	maxBatch     size
+	maxStreams   int
+	allowHosts   []string
+	logLevel     string
 }
 
 func serveCommand() *cobra.Command {
@@ -82,7 +82,7 @@ func serveCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.listen, "listen", "localhost:8080", "`address` to serve at")
+	f.listenFlags.add(flags)
 	flags.StringVar(&f.db, "db", "lastevent.db", "`file` that holds the events; created where it is missing")
 	flags.DurationVar(&f.timeEvery, "time-every", 15*time.Millisecond, "interval of the time events on stream time; 0 turns them off")
 	flags.Uint64Var(&f.retainEvents, "retain-events", 100_000, "how many events a stream retains; 0 is no limit")
@@ -94,19 +94,14 @@ func serveCommand() *cobra.Command {
 	flags.Var(&f.maxBatch, "max-batch-bytes", "size of the largest body of a batch")
 	flags.IntVar(&f.maxStreams, "max-streams", 100_000, "how many streams can be written in all; 0 is no limit")
 	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
-	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` with the certificate, and those up to its root, in PEM; with --tls-key the server speaks TLS, and HTTP/2")
-	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's key in PEM; both are read again when they change")
+	f.tlsFlags.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
 	return cmd
 }
 
 func (f *serveFlags) validate() error {
-	_, port, err := net.SplitHostPort(f.listen)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		return fmt.Errorf("--listen: %w", err)
+	if err := f.listenFlags.validate(); err != nil {
+		return err
 	}
 	if f.db == "" {
 		return errors.New("--db must name a file")
@@ -132,7 +127,7 @@ func (f *serveFlags) validate() error {
 	if f.maxStreams < 0 {
 		return fmt.Errorf("--max-streams must not be negative, and is %d", f.maxStreams)
 	}
-	if err := f.validateTLS(); err != nil {
+	if err := f.tlsFlags.validate(); err != nil {
 		return err
 	}
 	if _, err := zerolog.ParseLevel(f.logLevel); err != nil || f.logLevel == "" {
@@ -175,16 +170,14 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	defer runtime.KeepAlive(make([]byte, ballast))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	listener, err := net.Listen("tcp", f.listen)
+	listeners, err := f.open()
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", f.listen, err)
+		return err
 	}
-	defer listener.Close()
-	var cert *certificate
-	if f.tlsCert != "" {
-		if cert, err = loadCertificate(f.tlsCert, f.tlsKey, log); err != nil {
-			return err
-		}
+	defer closeAll(listeners)
+	tlsConfig, err := f.tlsConfig(f.db, log)
+	if err != nil {
+		return err
 	}
 	db, err := store.Open(f.db, store.Options{
 		Retention: store.Retention{
@@ -206,14 +199,12 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := f.logStart(log, listener, db); err != nil {
-		return err
-	}
+	f.logStart(log, listeners, db)
 	if f.timeEvery > 0 {
 		stopTime := produceTime(db.Log(timeStream), f.timeEvery, log)
 		defer stopTime()
 	}
-	return f.serveUntil(ctx, stop, listener, cert, server, db, log)
+	return f.serveUntil(ctx, stop, listeners, tlsConfig, server, db, log)
 }
 
 func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logger) web.Config {
@@ -234,7 +225,7 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 }
 
 // logStart tells where the server is and what it holds.
-func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *store.DB) error {
+func (f *serveFlags) logStart(log zerolog.Logger, listeners []net.Listener, db *store.DB) {
 	b, err := db.Log(timeStream).Bounds(context.Background())
 	if err != nil {
 		log.Warn().Err(err).Str("stream", timeStream).Msg("this stream cannot be read")
@@ -242,17 +233,12 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 	if err := db.Err(); err != nil {
 		log.Error().Err(err).Str("db", f.db).Msg("nothing can be appended; what is whole is served")
 	}
-	host, _, _ := net.SplitHostPort(f.listen) // validated
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	if err != nil {
-		return err
-	}
-	scheme := "http://"
-	if f.tlsCert != "" {
-		scheme = "https://"
+	var urls []string
+	for _, l := range listeners {
+		urls = append(urls, f.at(f.scheme(), l.Addr()))
 	}
 	log.Info().
-		Str("url", scheme+net.JoinHostPort(cmp.Or(host, "localhost"), port)).
+		Str("url", strings.Join(urls, " ")).
 		Str("db", f.db).
 		Str("log", db.ID()).
 		Str("retained", f.retained()).
@@ -261,7 +247,6 @@ func (f *serveFlags) logStart(log zerolog.Logger, listener net.Listener, db *sto
 		Uint64("first", b.First).
 		Uint64("last", b.Last).
 		Msg("serving")
-	return nil
 }
 
 // A logWriter logs what net/http has to say. That is about single connections, unless
@@ -279,7 +264,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 
 // serveUntil serves until the context ends, and then stops in order: no new
 // connections, publishes finish, subscriptions are cut.
-func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listener net.Listener, cert *certificate, server *web.Server, db *store.DB, log zerolog.Logger) error {
+func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listeners []net.Listener, tlsConfig *tls.Config, server *web.Server, db *store.DB, log zerolog.Logger) error {
 	h := &http.Server{
 		Handler:           server,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -292,14 +277,17 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true) // as proxies may speak it
-	served := make(chan error, 1)
-	if cert != nil {
+	serve := h.Serve
+	if tlsConfig != nil {
 		h.Protocols.SetHTTP2(true)
-		h.TLSConfig = &tls.Config{GetCertificate: cert.get}
-		go func() { served <- h.ServeTLS(listener, "", "") }()
-	} else {
-		go func() { served <- h.Serve(listener) }()
+		h.TLSConfig = tlsConfig
+		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
 	}
+	served := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { served <- serve(l) }()
+	}
+	notify(log, daemon.SdNotifyReady)
 	var err error
 	select {
 	case <-ctx.Done():
@@ -308,6 +296,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		err = db.Err()
 	case err = <-served:
 	}
+	notify(log, daemon.SdNotifyStopping)
 	restoreSignals() // a second signal ends the process at once
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()

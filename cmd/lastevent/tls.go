@@ -10,7 +10,53 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"github.com/spf13/pflag"
 )
+
+// tlsFlags say where the server has its certificates from.
+type tlsFlags struct {
+	tlsCert, tlsKey string
+	acmeFlags
+}
+
+func (f *tlsFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` with the certificate, and those up to its root, in PEM; with --tls-key the server speaks TLS, and HTTP/2")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` with the certificate's key in PEM; both are read again when they change")
+	f.acmeFlags.add(flags)
+}
+
+func (f *tlsFlags) validate() error {
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return errors.New("--tls-cert and --tls-key belong together; one of them is missing")
+	}
+	if f.tlsCert != "" && f.acmeHosts != nil {
+		return errors.New("--acme-host and --tls-cert exclude each other: the certificate is from one of them")
+	}
+	return f.acmeFlags.validate()
+}
+
+// scheme is that of the server's URLs.
+func (f *tlsFlags) scheme() string {
+	if f.tlsCert != "" || f.acmeHosts != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// tlsConfig is nil where the server does not speak TLS.
+func (f *tlsFlags) tlsConfig(db string, log zerolog.Logger) (*tls.Config, error) {
+	switch {
+	case f.tlsCert != "":
+		cert, err := loadCertificate(f.tlsCert, f.tlsKey, log)
+		if err != nil {
+			return nil, err
+		}
+		return &tls.Config{GetCertificate: cert.get}, nil
+	case f.acmeHosts != nil:
+		return f.acmeFlags.config(db, log)
+	}
+	return nil, nil
+}
 
 // A certificate is read from two files, and again when they have changed: whoever
 // renews it need not restart the server, which would cut all subscriptions.
@@ -69,11 +115,4 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 	}
 	return c.current, nil
-}
-
-func (f *serveFlags) validateTLS() error {
-	if (f.tlsCert == "") != (f.tlsKey == "") {
-		return errors.New("--tls-cert and --tls-key belong together; one of them is missing")
-	}
-	return nil
 }

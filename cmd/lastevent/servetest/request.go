@@ -177,7 +177,7 @@ func Lines(events ...Event) string {
 // Dial opens a connection for a request written by hand.
 func (s *Server) Dial() net.Conn {
 	s.t.Helper()
-	conn, err := net.Dial("tcp", s.Addr)
+	conn, err := s.dial(s.Ctx, "", "")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -117,10 +117,13 @@ type Server struct {
 	HTTP *http.Client
 	DB   string // the file
 	Addr string
-	URL  string // without a slash at the end
+	URL  string   // without a slash at the end
+	Env  []string // more variables of the processes to come
 
 	t      *testing.T
 	args   []string
+	passed []*os.File // sockets, as systemd passes them
+	serves string     // the url in the first line of the log
 	cmd    *exec.Cmd
 	exited chan struct{}
 
@@ -138,6 +141,13 @@ func Start(t *testing.T, flags ...string) *Server {
 // StartAt is Start at an address that nobody else uses, also while the server is down.
 func StartAt(t *testing.T, addr string, flags ...string) *Server {
 	t.Helper()
+	s := prepare(t, addr, flags...)
+	s.Restart()
+	return s
+}
+
+func prepare(t *testing.T, addr string, flags ...string) *Server {
+	t.Helper()
 	if err := lookAtSources(); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +157,11 @@ func StartAt(t *testing.T, addr string, flags ...string) *Server {
 	s.URL = "http://" + s.Addr
 	if slices.Contains(flags, "--tls-cert") {
 		s.URL = "https://" + s.Addr
+	}
+	s.serves = s.URL
+	if strings.HasPrefix(addr, unixPrefix) {
+		s.serves, s.URL = addr, "http://localhost"
+		s.HTTP.Transport.(*http.Transport).DialContext = s.dial
 	}
 	s.args = append([]string{"serve", "--listen", s.Addr, "--db", s.DB, "--time-every", "0"}, flags...)
 	t.Cleanup(func() {
@@ -160,7 +175,6 @@ func StartAt(t *testing.T, addr string, flags ...string) *Server {
 			t.Log("the server's log:\n" + log)
 		}
 	})
-	s.Restart()
 	return s
 }
 
@@ -187,7 +201,11 @@ func freeAddr(t *testing.T) string {
 func (s *Server) Restart() {
 	s.t.Helper()
 	s.cmd, s.exited = exec.Command(binary, s.args...), make(chan struct{})
-	s.cmd.Env = environment()
+	if s.passed != nil {
+		s.cmd = exec.Command("sh", append([]string{"-c", withSockets, binary}, s.args...)...)
+		s.cmd.ExtraFiles = s.passed
+	}
+	s.cmd.Env = environment(s.Env...)
 	stderr, err := s.cmd.StderrPipe()
 	if err == nil {
 		err = s.cmd.Start()
@@ -213,8 +231,8 @@ func (s *Server) Restart() {
 	var line struct{ URL string }
 	select {
 	case text := <-first:
-		if err := json.Unmarshal([]byte(text), &line); err != nil || line.URL != s.URL {
-			s.t.Fatalf("the first line of the log does not tell the url %s: %q", s.URL, text)
+		if err := json.Unmarshal([]byte(text), &line); err != nil || line.URL != s.serves {
+			s.t.Fatalf("the first line of the log does not tell the url %s: %q", s.serves, text)
 		}
 	case <-s.exited:
 		s.t.Fatal("the server exited at once")
