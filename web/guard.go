@@ -28,7 +28,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 // onLoopback reports whether the request came in on a loopback address. There a
 // name that is not the machine's own may be an attacker's that resolves to it (DNS
-// rebinding), by which a page gets the server into its own origin.
+// rebinding), by which a page gets the server into its own origin. No page reaches a
+// unix socket but through a proxy, which has its own names.
 func onLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return ok && addr.IP.IsLoopback()
@@ -45,4 +46,14 @@ func (s *Server) hostAllowed(host string) bool {
 	}
 	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
 		slices.ContainsFunc(s.config.AllowHosts, func(h string) bool { return strings.EqualFold(h, host) })
+}
+
+// checkCuts refuses a request for events over HTTP/1.0 on a unix socket: a cut is a
+// reset there, which such a socket does not have, so it would look like an end.
+func checkCuts(r *http.Request) error {
+	_, unix := r.Context().Value(http.LocalAddrContextKey).(*net.UnixAddr)
+	if unix && !r.ProtoAtLeast(1, 1) {
+		return &refusal{http.StatusHTTPVersionNotSupported, "on a unix socket events need HTTP/1.1; in nginx: proxy_http_version 1.1"}
+	}
+	return nil
 }

@@ -59,6 +59,9 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
 
 // getMerged answers with the events of several streams on one connection.
 func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) error {
+	if err := checkCuts(r); err != nil {
+		return err
+	}
 	names := q.Values["stream"]
 	if len(names) > stream.MaxStreams {
 		return badRequest("stream= is given %d times; at most %d are possible", len(names), stream.MaxStreams)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ type host struct {
 	db   *store.DB
 	file string
 	dial func() net.Conn
-	addr string // of overTCP
+	addr string // of over
 	// closed gets the time at which the server closes a connection of inBubble.
 	closed chan time.Time
 }
@@ -106,14 +107,36 @@ func (s *host) serve(t testing.TB, l net.Listener) {
 // overTCP serves on a loopback address.
 func overTCP(t testing.TB, o setup) *host {
 	t.Helper()
+	return over(t, "tcp", "127.0.0.1:0", o)
+}
+
+// overUnix serves on a socket of the unix domain.
+func overUnix(t testing.TB, o setup) *host {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "") // a short one, as sockets need
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return over(t, "unix", filepath.Join(dir, "x.sock"), o)
+}
+
+// overEach runs a test with a host on each kind of connections that are taken over.
+func overEach(t *testing.T, o setup, test func(*testing.T, *host)) {
+	t.Run("TCP", func(t *testing.T) { test(t, overTCP(t, o)) })
+	t.Run("unix", func(t *testing.T) { test(t, overUnix(t, o)) })
+}
+
+func over(t testing.TB, network, addr string, o setup) *host {
+	t.Helper()
 	s := newHost(t, o)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr = l.Addr().String()
 	s.dial = func() net.Conn {
-		conn, err := net.Dial("tcp", s.addr)
+		conn, err := net.Dial(network, s.addr)
 		if err != nil {
 			t.Fatal(err)
 		}

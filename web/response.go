@@ -51,7 +51,7 @@ type hangUpper interface{ hungUp() }
 
 // A connResponse is a response on a connection taken over from net/http. To HTTP/1.1
 // it is chunked, which tells an end from a cut; to HTTP/1.0 the end of the connection
-// is an end and its reset a cut.
+// is an end and its reset a cut, which a unix socket does not have; see [checkCuts].
 type connResponse struct {
 	conn     net.Conn
 	socket   syscall.RawConn // under conn; nil: there is none
@@ -84,13 +84,13 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 	_ = h.Write(head) // a buffer takes all
 	head.WriteString("\r\n")
 	// A connection that refuses these is broken, as the first write will show.
-	if tcp, ok := under(conn).(*net.TCPConn); ok {
-		res.direct = canWriteNow && tcp == conn
-		res.socket, _ = tcp.SyscallConn()
+	res.plain = under(conn) == conn
+	if socket, ok := under(conn).(syscall.Conn); ok {
+		res.direct = canWriteNow && res.plain
+		res.socket, _ = socket.SyscallConn()
 		_ = limitUnsent(res.socket)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	res.plain = under(conn) == conn
 	res.header = head.Bytes()
 	return res, nil
 }
@@ -286,8 +286,8 @@ func (res *connResponse) end() {
 			return
 		}
 	}
-	tcp, ok := res.conn.(interface{ CloseWrite() error })
-	if !ok || tcp.CloseWrite() != nil || res.conn.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
+	half, ok := res.conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || res.conn.SetReadDeadline(time.Now().Add(lingerTimeout)) != nil {
 		return
 	}
 	_, _ = io.Copy(io.Discard, res.conn) // until the client closes too, or the deadline

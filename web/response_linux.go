@@ -10,13 +10,20 @@ import (
 )
 
 // maxUnsent bounds what the kernel holds for a client that does not read, which
-// would otherwise be megabytes.
-const maxUnsent = 4 << 10
+// would otherwise be megabytes. For one at a unix socket it holds twice maxBuffered, of
+// which it makes half a write.
+const (
+	maxUnsent   = 4 << 10
+	maxBuffered = 16 << 10
+)
 
 func limitUnsent(raw syscall.RawConn) error {
 	var set error
 	err := raw.Control(func(fd uintptr) {
 		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent)
+		if set != nil { // it is not of TCP
+			set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, maxBuffered)
+		}
 	})
 	return errors.Join(err, os.NewSyscallError("setsockopt", set))
 }

@@ -10,6 +10,10 @@ import (
 // get answers with the stream's events after the client's ID, and then the live
 // ones, unless the client asks for a read that ends.
 func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
+	if err := checkCuts(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	q, err := parseQuery(r)
 	if err != nil {
 		s.fail(w, r, err)
