@@ -29,8 +29,6 @@ import (
 )
 
 const (
-	// stopTimeout is how long publishes have to finish once the server stops.
-	stopTimeout = 5 * time.Second
 	// ballast is address space that is never touched, and lets the heap grow by as much
 	// before it is collected. A small heap would be collected fifty times a second while
 	// hundreds publish, and all their stacks with it: a fifth of the CPU.
@@ -262,9 +260,9 @@ func (w logWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// serveUntil serves until the context ends, and then stops in order: no new
-// connections, publishes finish, subscriptions are cut.
+// serveUntil serves until the context ends, or something fails, and then stops in order.
 func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listeners []net.Listener, tlsConfig *tls.Config, server *web.Server, db *store.DB, log zerolog.Logger) error {
+	conns := &connections{busy: map[net.Conn]struct{}{}}
 	h := &http.Server{
 		Handler:           server,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -273,6 +271,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
+		ConnState:         conns.changed,
 	}
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
@@ -283,9 +282,10 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		h.TLSConfig = tlsConfig
 		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
 	}
+	var accepting sync.WaitGroup
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		go func() { served <- serve(l) }()
+		accepting.Go(func() { served <- serve(l) })
 	}
 	notify(log, daemon.SdNotifyReady)
 	var err error
@@ -298,16 +298,8 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	}
 	notify(log, daemon.SdNotifyStopping)
 	restoreSignals() // a second signal ends the process at once
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
-	var wg sync.WaitGroup
-	var drained, shut error
-	wg.Go(func() { drained = server.Drain(ctx) })
-	wg.Go(func() { shut = h.Shutdown(ctx) })
-	wg.Wait()
-	if drained != nil || shut != nil {
-		log.Warn().AnErr("subscriptions", drained).AnErr("requests", shut).Msg("cut what did not finish in time")
-		_ = h.Close() // the listener is closed, and connections have nothing to report
+	if err := stopServing(h, listeners, &accepting, conns, server.Drain); err != nil {
+		log.Warn().Err(err).Msg("cut what did not finish in time")
 	}
 	return err
 }

@@ -100,7 +100,13 @@ func Run(t *testing.T, dir string, env []string, args ...string) (status int, st
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Dir, cmd.Env = dir, environment(env...)
+	cmd.Env = environment(env...)
+	return runIn(t, dir, cmd)
+}
+
+func runIn(t *testing.T, dir string, cmd *exec.Cmd) (status int, stderr string) {
+	t.Helper()
+	cmd.Dir = dir
 	var out strings.Builder
 	cmd.Stderr = &out
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
@@ -117,11 +123,11 @@ type Server struct {
 	HTTP *http.Client
 	DB   string // the file
 	Addr string
-	URL  string   // without a slash at the end
-	Env  []string // more variables of the processes to come
+	URL  string // without a slash at the end
 
 	t      *testing.T
 	args   []string
+	env    []string   // more variables
 	passed []*os.File // sockets, as systemd passes them
 	serves string     // the url in the first line of the log
 	cmd    *exec.Cmd
@@ -142,6 +148,15 @@ func Start(t *testing.T, flags ...string) *Server {
 func StartAt(t *testing.T, addr string, flags ...string) *Server {
 	t.Helper()
 	s := prepare(t, addr, flags...)
+	s.Restart()
+	return s
+}
+
+// StartWith is Start with more variables in the environment.
+func StartWith(t *testing.T, env []string, flags ...string) *Server {
+	t.Helper()
+	s := prepare(t, freeAddr(t), flags...)
+	s.env = env
 	s.Restart()
 	return s
 }
@@ -202,10 +217,9 @@ func (s *Server) Restart() {
 	s.t.Helper()
 	s.cmd, s.exited = exec.Command(binary, s.args...), make(chan struct{})
 	if s.passed != nil {
-		s.cmd = exec.Command("sh", append([]string{"-c", withSockets, binary}, s.args...)...)
-		s.cmd.ExtraFiles = s.passed
+		s.cmd = commandWith(s.passed, s.args...)
 	}
-	s.cmd.Env = environment(s.Env...)
+	s.cmd.Env = environment(append(s.cmd.Env, s.env...)...)
 	stderr, err := s.cmd.StderrPipe()
 	if err == nil {
 		err = s.cmd.Start()

@@ -4,8 +4,10 @@ package servetest
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,18 +33,48 @@ func socketPath(t *testing.T) string {
 	return filepath.Join(dir, "x.sock")
 }
 
-// withSockets has the program find the sockets that it inherits. Which process they are
-// for only the process itself knows.
-const withSockets = `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"`
+// commandWith prepares the program with files that it inherits, as systemd passes them.
+// Which process they are for only the process itself knows.
+func commandWith(files []*os.File, args ...string) *exec.Cmd {
+	cmd := exec.Command("sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, binary}, args...)...)
+	cmd.ExtraFiles, cmd.Env = files, []string{fmt.Sprint("LISTEN_FDS=", len(files))}
+	return cmd
+}
 
-// StartPassed is Start with a socket that the test listens at and passes to each of the
-// server's processes, as systemd does. It is of TCP, or of the unix domain.
-func StartPassed(t *testing.T, network string, flags ...string) *Server {
+// RunPassed is Run with a file passed to the program as systemd passes sockets.
+func RunPassed(t *testing.T, dir string, file *os.File, args ...string) (status int, stderr string) {
 	t.Helper()
-	addr, prefix := freeAddr(t), ""
-	if network == "unix" {
-		addr, prefix = socketPath(t), unixPrefix
+	cmd := commandWith([]*os.File{file}, args...)
+	cmd.Env = environment(cmd.Env...)
+	return runIn(t, dir, cmd)
+}
+
+// StartPassed is Start with sockets that the test listens at and passes to each of the
+// server's processes, as systemd does: one for each network, which is tcp or unix. The
+// server's Addr is the first.
+func StartPassed(t *testing.T, networks ...string) *Server {
+	t.Helper()
+	var files []*os.File
+	var addrs, serves []string
+	for _, network := range networks {
+		addr, prefix := freeAddr(t), "http://"
+		if network == "unix" {
+			addr, prefix = socketPath(t), unixPrefix
+		}
+		serves = append(serves, prefix+addr)
+		addrs = append(addrs, strings.TrimPrefix(prefix, "http://")+addr)
+		files = append(files, listening(t, network, addr))
 	}
+	s := prepare(t, addrs[0])
+	s.args[2] = "127.0.0.1:1" // of --listen, in whose place they are
+	s.passed, s.serves = files, strings.Join(serves, " ")
+	s.Restart()
+	return s
+}
+
+// listening is a socket that stays open, and listens, as long as the test.
+func listening(t *testing.T, network, addr string) *os.File {
+	t.Helper()
 	l, err := net.Listen(network, addr)
 	if err != nil {
 		t.Fatal(err)
@@ -53,12 +85,11 @@ func StartPassed(t *testing.T, network string, flags ...string) *Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	s := prepare(t, prefix+addr, flags...)
-	s.args[2] = "127.0.0.1:1" // of --listen, in whose place the socket is
-	s.passed = []*os.File{file}
-	s.Restart()
-	return s
+	return file
 }
+
+// Served is where the server says that it serves, in the first line of its log.
+func (s *Server) Served() []string { return strings.Fields(s.serves) }
 
 // dial connects to the server, whatever address the client has in mind.
 func (s *Server) dial(ctx context.Context, _, _ string) (net.Conn, error) {
