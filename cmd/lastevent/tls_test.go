@@ -4,35 +4,18 @@ package main_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"lastevent/cmd/lastevent/internal/selfsigned"
 	"lastevent/cmd/lastevent/servetest"
 )
 
 // Over TLS a stream is served by HTTP/2 and by HTTP/1.1, and resumes across them.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	write := func() *x509.CertPool {
-		t.Helper()
-		if err := selfsigned.Write(cert, key); err != nil {
-			t.Fatal(err)
-		}
-		pem, err := os.ReadFile(cert)
-		pool := x509.NewCertPool()
-		if err != nil || !pool.AppendCertsFromPEM(pem) {
-			t.Fatal("no certificate", err)
-		}
-		return pool
-	}
-	pool := write()
+	cert, key, pool := selfSigned(t)
 	s := servetest.Start(t, "--tls-cert", cert, "--tls-key", key)
 	client := func(version int) *http.Client {
 		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: new(http.Protocols)}

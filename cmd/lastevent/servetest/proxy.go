@@ -106,6 +106,13 @@ func (p *Proxy) Heal() {
 	}
 }
 
+// Connections is how many pass through the proxy.
+func (p *Proxy) Connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) / 2
+}
+
 // Reset resets all connections that there are.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
