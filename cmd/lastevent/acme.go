@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -42,9 +43,12 @@ func (f *acmeFlags) validate() error {
 		}
 		return nil
 	}
+	if len(f.acmeHosts) == 0 {
+		return errors.New("--acme-host names no host")
+	}
 	for _, host := range f.acmeHosts {
-		if _, err := netip.ParseAddr(host); err == nil || host == "" || strings.ContainsAny(host, ":/*@ ") {
-			return fmt.Errorf("--acme-host %q is not the name of a host", host)
+		if _, err := netip.ParseAddr(host); err == nil || strings.ContainsAny(host, ":/*@ ") || !strings.Contains(strings.Trim(host, "."), ".") {
+			return fmt.Errorf("--acme-host %q is not the whole name of a host, such as events.example.com", host)
 		}
 	}
 	if u, err := url.Parse(f.acmeDirectory); err != nil || u.Scheme != "https" || u.Host == "" {
@@ -89,7 +93,7 @@ func (f *acmeFlags) logFailures(get getCertificate, log zerolog.Logger) getCerti
 		defer mu.Unlock()
 		if now := time.Now(); now.Sub(logged) >= time.Minute {
 			logged = now
-			log.Warn().Err(err).Str("host", hello.ServerName).Msg("there is no certificate")
+			log.Warn().Err(err).Str("host", hello.ServerName).Msg("there is no certificate; port 443 of this name must lead here")
 		}
 		return nil, err
 	}

@@ -20,6 +20,11 @@ func TestWrongFlagsCreateNothing(t *testing.T) {
 	}{
 		{"--listen", "", []string{"--listen", "nonsense"}},
 		{"--listen", "", []string{"--listen", "127.0.0.1:99999"}},
+		{"--listen", "", []string{"--listen", "unix:"}},
+		{"--listen", "", []string{"--listen", "unix:@abstract"}},
+		{"--listen", "", []string{"--listen", "unix:/" + strings.Repeat("long", 26)}},
+		{"--socket-mode", "", []string{listen, "--socket-mode", "rw"}},
+		{"--socket-mode", "", []string{listen, "--socket-mode", "1777"}},
 		{"--db", "", []string{listen, "--db", ""}},
 		{"--time-every", "", []string{listen, "--time-every", "soon"}},
 		{"--time-every", "", []string{listen, "--time-every", "-15ms"}},

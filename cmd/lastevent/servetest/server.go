@@ -170,7 +170,7 @@ func prepare(t *testing.T, addr string, flags ...string) *Server {
 	s := &Server{t: t, Ctx: ctx, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 16}}}
 	s.DB, s.Addr = filepath.Join(t.TempDir(), "x.db"), addr
 	s.URL = "http://" + s.Addr
-	if slices.Contains(flags, "--tls-cert") {
+	if slices.Contains(flags, "--tls-cert") || slices.Contains(flags, "--acme-host") {
 		s.URL = "https://" + s.Addr
 	}
 	s.serves = s.URL
