@@ -125,10 +125,14 @@ func Open(path string, o Options) (*DB, error) {
 func (db *DB) open() (err error) {
 	if _, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) {
 		if err := create(db.path); err != nil {
-			return fmt.Errorf("cannot be created: %w", err)
+			return fmt.Errorf("cannot be created: %w", withHint(err, db.path))
 		}
 	}
 	if err = db.openBolt(); err != nil {
+		var refused *fs.PathError // by the system, and not by us
+		if errors.As(err, &refused) {
+			return fmt.Errorf("cannot be opened: %w", withHint(err, db.path))
+		}
 		return err
 	}
 	err = db.view(db.readMeta)

@@ -33,6 +33,24 @@ func Ext4(t *testing.T, size int64) (dir, image string) {
 	return mount(t, "-t", "ext4", "-o", "loop", image), image
 }
 
+// ReadOnly makes a folder read-only until the test ends. It skips the test where that is
+// not possible.
+func ReadOnly(t *testing.T, dir string) {
+	t.Helper()
+	for _, options := range []string{"bind", "remount,ro,bind"} {
+		if out, err := exec.Command("mount", "-o", options, dir, dir).CombinedOutput(); err != nil {
+			t.Skipf("needs the right to mount: %v %s", err, out)
+		}
+		if options == "bind" {
+			t.Cleanup(func() {
+				if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+					t.Errorf("umount: %v %s", err, out)
+				}
+			})
+		}
+	}
+}
+
 func mount(t *testing.T, args ...string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
