@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -19,10 +20,13 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version tells the module's version, or the commit that it was built from.
+// release is the version of a release, which the linker sets.
+var release string
+
+// version tells the release, or the module's version, or the commit that it was built from.
 func version() string {
-	v := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
+	v := cmp.Or(release, "unknown")
+	if info, ok := debug.ReadBuildInfo(); ok && release == "" {
 		v = info.Main.Version
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" && v == "(devel)" {
