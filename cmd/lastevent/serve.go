@@ -262,7 +262,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 
 // serveUntil serves until the context ends, or something fails, and then stops in order.
 func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listeners []net.Listener, tlsConfig *tls.Config, server *web.Server, db *store.DB, log zerolog.Logger) error {
-	conns := &connections{busy: map[net.Conn]struct{}{}}
+	conns := &connections{busy: map[net.Conn]time.Time{}}
 	h := &http.Server{
 		Handler:           server,
 		ReadHeaderTimeout: 10 * time.Second,
