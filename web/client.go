@@ -42,6 +42,8 @@ type client struct {
 	check  bool // to be written to, as it may be gone
 	out    bool // to go on by itself
 
+	deadline *deadline // nil: it has none
+
 	// Guarded by Server.mu:
 	cutBy error // why the server has cut it; nil: it has not
 
@@ -89,10 +91,36 @@ func (s *Server) register(c *client) error {
 	}
 	s.clients[c] = struct{}{}
 	s.gone.Add(1)
+	if c.deadline != nil {
+		c.deadline.timer = time.AfterFunc(time.Until(c.deadline.at), func() { s.cutClient(c, c.deadline.reason) })
+	}
 	return nil
 }
 
-// cutClientLocked cuts a client, for a reason, wherever it is served.
+// A deadline is when a client is cut, and why.
+type deadline struct {
+	at     time.Time
+	reason error
+	timer  *time.Timer
+}
+
+// cutAt gives the client, which is not started yet, a deadline, unless it has an
+// earlier one.
+func (c *client) cutAt(at time.Time, reason error) {
+	if c.deadline == nil || at.Before(c.deadline.at) {
+		c.deadline = &deadline{at: at, reason: reason}
+	}
+}
+
+// cutClient cuts a client, for a reason, wherever it is served.
+func (s *Server) cutClient(c *client, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.clients[c]; ok {
+		s.cutClientLocked(c, reason)
+	}
+}
+
 func (s *Server) cutClientLocked(c *client, reason error) {
 	c.cutBy = cmp.Or(c.cutBy, reason)
 	c.res.cut()
@@ -122,6 +150,9 @@ func (s *Server) forget(c *client) error {
 	if _, ok := s.clients[c]; ok {
 		delete(s.clients, c)
 		s.gone.Done()
+		if c.deadline != nil {
+			c.deadline.timer.Stop()
+		}
 	}
 	if c.err == io.EOF {
 		return io.EOF
