@@ -118,11 +118,16 @@ func (c *Cursor) Finished() bool {
 // there is one, and the first events. It must be called once, before Next.
 func (c *Cursor) Begin() []byte {
 	first := c.settle()
+	return append(c.BeginCut(), first...)
+}
+
+// BeginCut is Begin, without events, for a response that is cut right after it.
+func (c *Cursor) BeginCut() []byte {
 	var p []byte
 	if c.gap != nil {
 		p = c.format.Gap(p, *c.gap)
 	}
-	return append(c.format.Position(p, c.start, c.bounds), first...)
+	return c.format.Position(p, c.start, c.bounds)
 }
 
 // settle takes what comes first. A client that resumes keeps its ID; any other start

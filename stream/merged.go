@@ -139,20 +139,28 @@ func (m *Merged) Finished() bool {
 // Begin returns what the response begins with: the gaps that there are, the position,
 // and the first events. It must be called once, before Next.
 func (m *Merged) Begin() []byte {
-	var p, first []byte
+	var first []byte
 	for i, c := range m.cursors { // before any of their IDs is told
 		c.passEvicted()
 		m.after[i] = c.after
 	}
+	for _, c := range m.cursors {
+		first = append(first, c.settle()...)
+	}
+	return append(m.BeginCut(), first...)
+}
+
+// BeginCut is Begin, without events, for a response that is cut right after it.
+func (m *Merged) BeginCut() []byte {
+	var p []byte
 	starts := make([]uint64, len(m.cursors))
 	for i, c := range m.cursors {
-		first = append(first, c.settle()...)
 		starts[i], m.bounds[i] = c.start, c.bounds
 		if c.gap != nil {
 			p = c.format.Gap(p, *c.gap)
 		}
 	}
-	return append(m.appendPosition(p, starts), first...)
+	return m.appendPosition(p, starts)
 }
 
 // Next is [Cursor.Next] for all streams in turn.

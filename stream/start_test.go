@@ -137,3 +137,34 @@ func TestParseID(t *testing.T) {
 		}
 	}
 }
+
+// A response that is cut right after its beginning has no events in it.
+func TestBeginCut(t *testing.T) {
+	m := newMemory(store.Retention{Events: 3})
+	m.plain.append(time.Now(), make([]store.Event, 5)...)
+	for want, start := range map[string]stream.Start{
+		"id: 2\n": {Earliest: true},
+		"id: 4\n": {Newest: 1},
+		"id: 5\n": {},
+		"gap\n":   {LastEventID: new(string)},
+	} {
+		c, err := m.set().Subscribe(t.Context(), "x", stream.Subscription{Start: start})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := string(c.BeginCut())
+		if !strings.Contains(p, want) || strings.Count(p, "\nid: ") != 1 || !strings.Contains(p, "event: position\n") {
+			t.Errorf("%+v: %q, want %q", start, p, want)
+		}
+		c.Close()
+	}
+	both := []string{"x", "y"}
+	c, err := m.set().SubscribeAll(t.Context(), both, stream.Subscription{Start: stream.Start{Earliest: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if p := string(c.BeginCut()); strings.Count(p, "\nid: ") != 1 || !strings.Contains(p, "id: 2.2\n") {
+		t.Errorf("of several: %q", p)
+	}
+}
