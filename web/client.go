@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"io"
-	"math/rand/v2"
 	"time"
 
 	"lastevent/stream/sse"
@@ -12,6 +11,7 @@ import (
 // A source is what a response is made of: the cursor of a stream, or of several.
 type source interface {
 	Begin() []byte
+	BeginCut() []byte
 	Next() ([]byte, <-chan struct{}, error)
 	// Behind reports whether Next has to read the log.
 	Behind() bool
@@ -42,6 +42,8 @@ type client struct {
 	check  bool // to be written to, as it may be gone
 	out    bool // to go on by itself
 
+	entered bool // the server's gate, which it is to leave
+
 	deadline *deadline // nil: it has none
 
 	// Guarded by Server.mu:
@@ -59,15 +61,14 @@ func (s *Server) start(c *client) bool {
 		c.wake, c.beat = make(chan struct{}, 1), time.NewTimer(s.config.Heartbeat)
 	}
 	c.res.watch(c)
-	retry := s.config.Retry
-	if s.isDraining() {
-		retry *= 4
+	refused, retry := s.admit(c)
+	begin := c.source.Begin
+	if refused != nil {
+		begin = c.source.BeginCut
 	}
-	// Clients that are cut together must not return together.
-	p := sse.AppendRetry(nil, retry+rand.N(retry))
+	p := append(sse.AppendRetry(nil, retry), begin()...)
 	c.written = time.Now()
-	c.err = c.res.begin(append(p, c.source.Begin()...), c.written)
-	if c.err == nil {
+	if c.err = cmp.Or(c.res.begin(p, c.written), refused); c.err == nil {
 		c.err = s.register(c) // only now, so that Drain cuts no beginning
 	}
 	if c.err != nil {
@@ -139,6 +140,9 @@ func (s *Server) leave(c *client) {
 		c.beat.Stop()
 	}
 	c.source.Close()
+	if c.entered {
+		s.gate.leave(c.addr)
+	}
 	reason := s.forget(c)
 	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", reason).Msg("unsubscribed")
 }

@@ -1,5 +1,7 @@
 package web
 
+import "net/http"
+
 // Unwatch makes the server do without seeing hang-ups. What waits for the operating
 // system would keep a bubble of synctest from ever being idle.
 func Unwatch(s *Server) { s.watcher.close() }
@@ -25,3 +27,13 @@ func Clients(s *Server) int {
 	defer s.mu.Unlock()
 	return len(s.clients)
 }
+
+// Paces is of how many addresses the server remembers how often they publish.
+func Paces(s *Server) int {
+	s.gate.mu.Lock()
+	defer s.gate.mu.Unlock()
+	return len(s.gate.paces)
+}
+
+// Client is whom a request is from.
+func (t *TrustedProxies) Client(r *http.Request) string { return t.client(r) }

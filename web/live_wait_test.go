@@ -9,6 +9,7 @@ import (
 type idleSource func() <-chan struct{}
 
 func (s idleSource) Begin() []byte                          { return nil }
+func (s idleSource) BeginCut() []byte                       { return nil }
 func (s idleSource) Next() ([]byte, <-chan struct{}, error) { return nil, s(), nil }
 func (s idleSource) Behind() bool                           { return false }
 func (s idleSource) Idle() []byte                           { return nil }

@@ -24,6 +24,11 @@ const (
 
 // read answers with events up to the last as it is now, and ends.
 func (s *Server) read(w http.ResponseWriter, r *http.Request, q query, sub stream.Subscription, cursor *stream.Cursor) {
+	if err := s.gate.enter(r.RemoteAddr); err != nil {
+		s.tooMany(w, r, err, s.gate.away(err, s.config.Retry))
+		return
+	}
+	defer s.gate.leave(r.RemoteAddr)
 	contentType := eventStream
 	var begin []byte
 	if sub.Format == ndjsonFormat {

@@ -54,6 +54,7 @@ type hangUpper interface{ hungUp() }
 // is an end and its reset a cut, which a unix socket does not have; see [checkCuts].
 type connResponse struct {
 	conn     net.Conn
+	placed   *placedConn     // to close in conn's place; nil: there is none
 	socket   syscall.RawConn // under conn; nil: there is none
 	direct   bool            // it can be written to without waiting
 	plain    bool            // a write that has failed for its deadline can go on
@@ -74,6 +75,10 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 		return nil, fmt.Errorf("taking over a connection: %w", err)
 	}
 	res := &connResponse{conn: conn, chunked: r.ProtoAtLeast(1, 1), watcher: watcher}
+	if placed, ok := conn.(*placedConn); ok {
+		conn = placed.Conn
+		res.conn, res.placed = conn, placed
+	}
 	h := w.Header()
 	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	head := bytes.NewBufferString("HTTP/1.0 200 OK\r\n")
@@ -98,7 +103,10 @@ func takeOver(w http.ResponseWriter, r *http.Request, watcher *watcher) (*connRe
 // under returns the connection that TLS runs on, or else the connection itself.
 func under(conn net.Conn) net.Conn {
 	if c, ok := conn.(interface{ NetConn() net.Conn }); ok {
-		return c.NetConn()
+		conn = c.NetConn()
+	}
+	if c, ok := conn.(*placedConn); ok {
+		return c.Conn
 	}
 	return conn
 }
@@ -277,7 +285,7 @@ var (
 
 func (res *connResponse) end() {
 	defer res.watcher.forget(res.watched, res.client)
-	defer res.conn.Close()
+	defer res.close()
 	if res.chunked {
 		if res.socket != nil {
 			_ = cork(res.socket)
@@ -303,6 +311,14 @@ func (res *connResponse) cut() {
 func (res *connResponse) reset() {
 	if tcp, ok := under(res.conn).(*net.TCPConn); ok && !res.chunked {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
+	}
+	res.close()
+}
+
+func (res *connResponse) close() {
+	if res.placed != nil {
+		_ = res.placed.Close()
+		return
 	}
 	_ = res.conn.Close()
 }

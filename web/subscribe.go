@@ -72,6 +72,7 @@ func setEventsHeader(h http.Header, contentType string) {
 func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src source, finite bool) {
 	setEventsHeader(w.Header(), eventStream)
 	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr, demo: demoClient(r)}
+	s.limitAge(c, w, r)
 	if r.ProtoMajor > 1 {
 		c.res = newStreamResponse(w, r)
 		if !s.start(c) || !c.serve() {

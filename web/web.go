@@ -53,6 +53,10 @@ type Config struct {
 	// AllowHosts are names by which the server may be called on a loopback address,
 	// beside localhost and loopback addresses: those of a proxy's sites.
 	AllowHosts []string
+	// Limits are what clients can have of the server; zero is no limit.
+	Limits Limits
+	// TrustedProxies tell whom requests are from that they pass on.
+	TrustedProxies TrustedProxies
 	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
 }
@@ -80,6 +84,7 @@ func (c *Config) validate() error {
 	check(c.Retry >= time.Millisecond, "Retry must be at least 1ms")
 	check(c.MaxEventBytes >= 1, "MaxEventBytes must be at least 1")
 	check(c.MaxBatchBytes >= c.MaxEventBytes, "MaxBatchBytes must be at least MaxEventBytes")
+	errs = append(errs, c.Limits.validate())
 	return errors.Join(errs...)
 }
 
@@ -92,6 +97,7 @@ type Server struct {
 	cancel context.CancelFunc
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
+	gate    *gate
 	watcher *watcher
 	started time.Time
 
@@ -114,6 +120,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		config:  c,
 		cut:     make(chan struct{}),
+		gate:    newGate(c.Limits),
 		started: time.Now(),
 		clients: map[*client]struct{}{},
 		cuts:    map[string]time.Time{},
@@ -124,7 +131,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.handler = s.guard(s.routes())
+	s.handler = c.TrustedProxies.handler(s.guard(s.routes()))
 	return s, nil
 }
 
@@ -163,8 +170,8 @@ func (s *Server) stream(name string) http.Handler {
 	}
 	return methods{
 		"GET":    func(w http.ResponseWriter, r *http.Request) { s.get(w, r, name) },
-		"POST":   func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) },
-		"DELETE": func(w http.ResponseWriter, r *http.Request) { s.delete(w, r, name) },
+		"POST":   s.paced(func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) }),
+		"DELETE": s.paced(func(w http.ResponseWriter, r *http.Request) { s.delete(w, r, name) }),
 	}
 }
 

@@ -41,6 +41,7 @@ const (
 type serveFlags struct {
 	listenFlags
 	tlsFlags
+	limitFlags
 	db           string
 	timeEvery    time.Duration
 	retainEvents uint64
@@ -91,6 +92,7 @@ func serveCommand() *cobra.Command {
 	flags.Var(&f.maxEvent, "max-event-bytes", "size of the largest event, type and data")
 	flags.Var(&f.maxBatch, "max-batch-bytes", "size of the largest body of a batch")
 	flags.IntVar(&f.maxStreams, "max-streams", 100_000, "how many streams can be written in all; 0 is no limit")
+	f.limitFlags.add(flags)
 	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
 	f.tlsFlags.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
@@ -124,6 +126,9 @@ func (f *serveFlags) validate() error {
 	}
 	if f.maxStreams < 0 {
 		return fmt.Errorf("--max-streams must not be negative, and is %d", f.maxStreams)
+	}
+	if err := f.limitFlags.validate(); err != nil {
+		return err
 	}
 	if err := f.tlsFlags.validate(); err != nil {
 		return err
@@ -216,6 +221,7 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 		AllowHosts:    f.allowHosts,
 		Ready:         db.Err,
 	}
+	f.limitFlags.config(&c)
 	if f.timeEvery > 0 {
 		c.Owned, c.Demo = []string{timeStream}, timeStream
 	}
@@ -276,6 +282,8 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	h.Protocols = new(http.Protocols)
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true) // as proxies may speak it
+	h.ConnContext = server.ConnContext
+	limited := f.connections(h, log)
 	serve := h.Serve
 	if tlsConfig != nil {
 		h.Protocols.SetHTTP2(true)
@@ -285,7 +293,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	var accepting sync.WaitGroup
 	served := make(chan error, len(listeners))
 	for _, l := range listeners {
-		accepting.Go(func() { served <- serve(l) })
+		accepting.Go(func() { served <- serve(limited.Limit(l)) })
 	}
 	notify(log, daemon.SdNotifyReady)
 	var err error
