@@ -57,6 +57,17 @@ func (s *Server) LimitDescriptors(n int) {
 	}
 }
 
+// CPU is the time that the server's process has taken, its kernel's included.
+func (s *Server) CPU() time.Duration {
+	s.t.Helper()
+	var t unix.Timespec
+	const sched = 2 // CPUCLOCK_SCHED
+	if err := unix.ClockGettime(int32(^s.cmd.Process.Pid<<3|sched), &t); err != nil {
+		s.t.Fatal(err)
+	}
+	return time.Duration(t.Nano())
+}
+
 var rss = regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`)
 
 // RSS is the memory of the server's process, in bytes.
