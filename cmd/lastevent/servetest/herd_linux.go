@@ -110,6 +110,13 @@ func (h *Herd) Await() ([]time.Duration, error) {
 	return h.had, h.broken
 }
 
+// Had is how many clients have had the event.
+func (h *Herd) Had() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.had)
+}
+
 func (h *Herd) run(ctx context.Context, c *herdClient) {
 	for {
 		err := h.follow(ctx, c)
