@@ -54,6 +54,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	)
 	switch {
 	case errors.As(err, &refused):
+		if refused.status == http.StatusTooManyRequests {
+			w.Header().Set("Retry-After", "1")
+		}
 		problem(w, refused.status, refused.detail)
 		return
 	case errors.As(err, &tooLong):

@@ -136,6 +136,9 @@ func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Bat
 		}
 		digest.Sum(b.Digest[:0])
 	}
+	if err == errBusy {
+		b.Key = "" // nothing is known of the rest
+	}
 	return b, err
 }
 

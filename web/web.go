@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -98,6 +99,7 @@ type Server struct {
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
 	gate    *gate
+	bodies  atomic.Int64 // bytes of those that are on their way
 	watcher *watcher
 	started time.Time
 
@@ -170,7 +172,7 @@ func (s *Server) stream(name string) http.Handler {
 	}
 	return methods{
 		"GET":    func(w http.ResponseWriter, r *http.Request) { s.get(w, r, name) },
-		"POST":   s.paced(func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) }),
+		"POST":   s.paced(s.counted(func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) })),
 		"DELETE": s.paced(func(w http.ResponseWriter, r *http.Request) { s.delete(w, r, name) }),
 	}
 }
