@@ -281,6 +281,7 @@ func TestMaxConnectionAge(t *testing.T) {
 		if same {
 			t.Error("all are of the same age")
 		}
+		synctest.Wait()
 		if n := web.Clients(s.Server); n != 0 {
 			t.Errorf("%d clients are left", n)
 		}
