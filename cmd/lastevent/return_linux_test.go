@@ -16,6 +16,7 @@ import (
 //
 // 10,000: go test -tags long -run Return -v ./cmd/lastevent
 func TestReturn(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name      string
 		impatient bool
