@@ -61,7 +61,7 @@ func (s *Server) start(c *client) bool {
 		c.wake, c.beat = make(chan struct{}, 1), time.NewTimer(s.config.Heartbeat)
 	}
 	c.res.watch(c)
-	refused, retry := s.admit(c)
+	retry, refused := s.admit(c)
 	begin := c.source.Begin
 	if refused != nil {
 		begin = c.source.BeginCut

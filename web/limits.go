@@ -211,8 +211,8 @@ func (s *Server) paced(h http.HandlerFunc) http.HandlerFunc {
 }
 
 // admit lets a client in that is not started yet, or says why it is to be cut right
-// after its beginning, and how long it is then to stay away.
-func (s *Server) admit(c *client) (refused error, retry time.Duration) {
+// after its beginning. It returns the reconnection time for it.
+func (s *Server) admit(c *client) (retry time.Duration, refused error) {
 	retry = s.config.Retry
 	if s.isDraining() {
 		refused = errDraining
@@ -220,11 +220,11 @@ func (s *Server) admit(c *client) (refused error, retry time.Duration) {
 		s.refuses(refused, c.addr)
 	}
 	if refused != nil {
-		return refused, s.gate.away(refused, retry)
+		return s.gate.away(refused, retry), refused
 	}
 	c.entered = true
 	// Clients that are cut together must not return together.
-	return nil, retry + rand.N(retry)
+	return retry + rand.N(retry), nil
 }
 
 // limitAge has a client cut when its connection is old. A connection of HTTP/2 that is
