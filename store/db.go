@@ -224,7 +224,7 @@ func create(path string) (err error) {
 		return err
 	}
 	if err = os.Link(temp, path); err != nil {
-		if _, err := os.Stat(path); err == nil {
+		if _, err := os.Lstat(path); err == nil {
 			return nil // another process was faster
 		}
 		err = os.Rename(temp, path) // a file system without hard links
