@@ -54,7 +54,7 @@ func (s *Server) demoStream(w http.ResponseWriter, r *http.Request) {
 		abort(w, r)
 		return
 	}
-	s.get(w, r, s.config.Demo)
+	s.allow(subscribing, s.get, s.config.Demo)(w, r)
 }
 
 // demoClient is the secret of a subscription of the demo page, and empty for others.

@@ -9,12 +9,17 @@ import (
 )
 
 // guard keeps web pages of other origins from what they must not do to a server
-// that their visitor can reach: publish to it, or read from it.
-func (s *Server) guard(next http.Handler) http.Handler {
-	crossOrigin := http.NewCrossOriginProtection()
-	crossOrigin.SetDenyHandler(problemHandler(http.StatusForbidden,
-		&refusal{detail: "pages of another origin must not publish here"}))
-	next = crossOrigin.Handler(next)
+// that their visitor can reach: publish to it, or read from it. Those of the origins that
+// are allowed may.
+func (s *Server) guard(next http.Handler) (http.Handler, error) {
+	origins := s.config.Access.Origins
+	next, err := protectOrigin(origins, next)
+	if err != nil {
+		return nil, err
+	}
+	if len(origins) > 0 {
+		next = allowOrigins(origins, next)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -23,7 +28,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			return
 		}
 		next.ServeHTTP(w, r)
-	})
+	}), nil
 }
 
 // onLoopback reports whether the request came in on a loopback address. There a

@@ -26,11 +26,15 @@ func (s *Server) streams(w http.ResponseWriter, r *http.Request) {
 		err = s.list(w, r)
 	}
 	if err != nil {
-		s.fail(w, r, err)
+		s.deny(w, r, err)
 	}
 }
 
 func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
+	visible, err := s.visible(r)
+	if err != nil {
+		return err
+	}
 	streams, err := s.config.Streams.List(r.Context())
 	switch {
 	case errors.Is(err, store.ErrDamaged):
@@ -47,9 +51,11 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
 		Clients int    `json:"clients"`
 		Closed  bool   `json:"closed"`
 	}
-	entries := make([]entry, len(streams))
-	for i, st := range streams {
-		entries[i] = entry{st.Name, st.First, st.Last, st.Last + 1 - st.First, st.Bytes, st.Clients, st.Closed}
+	entries := make([]entry, 0, len(streams))
+	for _, st := range streams {
+		if visible(st.Name) {
+			entries = append(entries, entry{st.Name, st.First, st.Last, st.Last + 1 - st.First, st.Bytes, st.Clients, st.Closed})
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
@@ -73,6 +79,10 @@ func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) erro
 		if slices.Contains(names[:i], name) {
 			return badRequest("stream=%s is given twice", name)
 		}
+	}
+	r, err := s.authorize(r, subscribing, names...)
+	if err != nil {
+		return err
 	}
 	if follow, err := q.bool("follow", true); err != nil || !follow {
 		return cmp.Or(err, badRequest("several streams cannot be read with follow=false; read each by itself"))

@@ -93,7 +93,9 @@ func usual(streams *stream.Set) web.Config {
 
 // serve serves on a listener until the test ends.
 func (s *host) serve(t testing.TB, l net.Listener) {
-	h := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute}
+	h := &http.Server{Handler: s, ReadTimeout: time.Minute, WriteTimeout: time.Minute, Protocols: new(http.Protocols)}
+	h.Protocols.SetHTTP1(true)
+	h.Protocols.SetUnencryptedHTTP2(true)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(l) }()
 	t.Cleanup(func() {

@@ -73,6 +73,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request, name string, src
 	setEventsHeader(w.Header(), eventStream)
 	c := &client{server: s, source: src, stream: name, addr: r.RemoteAddr, demo: demoClient(r)}
 	s.limitAge(c, w, r)
+	c.endWithToken(r)
 	if r.ProtoMajor > 1 {
 		c.res = newStreamResponse(w, r)
 		if !s.start(c) || !c.serve() {

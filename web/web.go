@@ -58,6 +58,8 @@ type Config struct {
 	Limits Limits
 	// TrustedProxies tell whom requests are from that they pass on.
 	TrustedProxies TrustedProxies
+	// Access is who may do what. Zero: everybody may do all.
+	Access Access
 	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
 }
@@ -86,6 +88,7 @@ func (c *Config) validate() error {
 	check(c.MaxEventBytes >= 1, "MaxEventBytes must be at least 1")
 	check(c.MaxBatchBytes >= c.MaxEventBytes, "MaxBatchBytes must be at least MaxEventBytes")
 	errs = append(errs, c.Limits.validate())
+	check(c.Access.valid(), "Access.Origins must not be * beside others, nor beside a Cookie")
 	return errors.Join(errs...)
 }
 
@@ -129,11 +132,14 @@ func New(c Config) (*Server, error) {
 		lives:   map[any]*live{},
 	}
 	var err error
+	if s.handler, err = s.guard(s.routes()); err != nil {
+		return nil, err
+	}
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.handler = c.TrustedProxies.handler(s.guard(s.routes()))
+	s.handler = c.TrustedProxies.handler(s.handler)
 	return s, nil
 }
 
@@ -171,9 +177,9 @@ func (s *Server) stream(name string) http.Handler {
 		return problemHandler(http.StatusBadRequest, err)
 	}
 	return methods{
-		"GET":    func(w http.ResponseWriter, r *http.Request) { s.get(w, r, name) },
-		"POST":   s.paced(s.counted(func(w http.ResponseWriter, r *http.Request) { s.post(w, r, name) })),
-		"DELETE": s.paced(func(w http.ResponseWriter, r *http.Request) { s.delete(w, r, name) }),
+		"GET":    s.allow(subscribing, s.get, name),
+		"POST":   s.paced(s.counted(s.allow(publishing, s.post, name))),
+		"DELETE": s.paced(s.allow(publishing, s.delete, name)),
 	}
 }
 
