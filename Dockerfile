@@ -1,6 +1,6 @@
 # lastevent in an image of its own, which holds nothing else:
 #   docker build -t lastevent .
-#   docker run -p 8080:8080 -v lastevent:/data lastevent
+#   docker run -p 8080:8080 -v lastevent:/data -e LASTEVENT_ANONYMOUS=publish,subscribe lastevent
 # The file is /data/lastevent.db; flags of serve go behind the image's name, or into
 # variables (-e LASTEVENT_TIME_EVERY=0).
 FROM golang:1.26 AS build

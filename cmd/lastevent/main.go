@@ -32,7 +32,7 @@ func run(args []string) int {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCommand(), benchCommand(), healthcheckCommand(), versionCommand())
+	root.AddCommand(serveCommand(), tokenCommand(), benchCommand(), healthcheckCommand(), versionCommand())
 	root.SetArgs(withDefaultCommand(args))
 	err := root.Execute()
 	var failed *failure

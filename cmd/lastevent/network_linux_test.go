@@ -28,7 +28,7 @@ func TestLinkThatDrops(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			n := servetest.StartNetwork(t)
-			s := servetest.StartAt(t, n.Addr, "--retain-events", "0")
+			s := servetest.StartAt(t, n.Addr, "--retain-events", "0", "--anonymous", "publish,subscribe")
 			s.Patience(10 * time.Minute)
 			client := &http.Client{Transport: &http.Transport{DialContext: n.Dial, MaxIdleConnsPerHost: 16}}
 			defer client.CloseIdleConnections()

@@ -42,6 +42,7 @@ type serveFlags struct {
 	listenFlags
 	tlsFlags
 	limitFlags
+	access       accessFlags
 	db           string
 	timeEvery    time.Duration
 	retainEvents uint64
@@ -95,6 +96,7 @@ func serveCommand() *cobra.Command {
 	f.limitFlags.add(flags)
 	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
 	f.tlsFlags.add(flags)
+	f.access.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
 	return cmd
 }
@@ -131,6 +133,9 @@ func (f *serveFlags) validate() error {
 		return err
 	}
 	if err := f.tlsFlags.validate(); err != nil {
+		return err
+	}
+	if err := f.access.validate(f.listen); err != nil {
 		return err
 	}
 	if _, err := zerolog.ParseLevel(f.logLevel); err != nil || f.logLevel == "" {
@@ -178,6 +183,9 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 		return err
 	}
 	defer closeAll(listeners)
+	if err := f.access.checkListeners(listeners); err != nil {
+		return err
+	}
 	tlsConfig, err := f.tlsConfig(f.db, log)
 	if err != nil {
 		return err
@@ -219,6 +227,7 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 		MaxEventBytes: int64(f.maxEvent),
 		MaxBatchBytes: int64(f.maxBatch),
 		AllowHosts:    f.allowHosts,
+		Access:        f.access.config(log),
 		Ready:         db.Err,
 	}
 	f.limitFlags.config(&c)

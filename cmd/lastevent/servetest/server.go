@@ -115,6 +115,18 @@ func runIn(t *testing.T, dir string, cmd *exec.Cmd) (status int, stderr string) 
 	return cmd.ProcessState.ExitCode(), out.String()
 }
 
+// Output runs the program, which must succeed, and returns what it wrote.
+func Output(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = environment()
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%q: %v", args, err)
+	}
+	return string(out)
+}
+
 // A Server is a process of the program, and those that follow it on the same file
 // and the same port. Methods that return an error can be called by many goroutines,
 // also while the process is down; the others fail the test, and are for its own.
