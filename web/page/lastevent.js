@@ -75,7 +75,8 @@ export function subscribe(url, options = {}) {
     if (response.status === 204) return live && call("end", { last: Number(id) });
     const type = response.headers.get("Content-Type");
     if (response.status !== 200 || !type?.startsWith("text/event-stream")) {
-      throw Object.assign(new Error(`${response.status} ${type}`), { response });
+      const problem = type?.startsWith("application/problem+json") && await response.json(); // RFC 9457
+      throw Object.assign(new Error(problem?.detail ?? `${response.status} ${type}`), { response });
     }
     const body = response.body.getReader();
     const decoder = new TextDecoder();

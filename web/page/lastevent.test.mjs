@@ -132,7 +132,7 @@ test("sends tokens, asks for them each time, and nothing that needs a preflight"
   const seen = [];
   const server = await scripted(t, (request, response, n) => {
     seen.push([request.headers.authorization, request.headers["last-event-id"], new URL(request.url, "http://x").search]);
-    if (n === 3) return response.writeHead(401).end();
+    if (n === 3) return response.writeHead(401, { "Content-Type": "application/problem+json" }).end('{"detail":"in words"}');
     response.stream("retry: 1\nevent: position\nid: 7\ndata: {\"log\":\"k\",\"first\":1,\"last\":7}\n\n");
     response.cutOnce(() => tab?.positions.length === n);
   });
@@ -141,6 +141,7 @@ test("sends tokens, asks for them each time, and nothing that needs a preflight"
   const tab = await follow(t, `${server.url}/sse/x`, { headers, first: "connecting" });
   await until(() => tab.state === "failed");
   assert.equal(tab.errors.at(-1).response.status, 401);
+  assert.equal(tab.errors.at(-1).message, "in words");
   assert.deepEqual(seen, [
     ["Bearer 1", undefined, ""],
     ["Bearer 2", undefined, "?lastEventId=7&log=k"],

@@ -20,8 +20,9 @@ export function own({ name, data, form, tab, list }) {
         event: show,
         gap: (gap) => say(`gap of ${gap.missed ?? "unknown size"}: ${gap.reason}`),
         end: () => say("The stream is closed for good."),
-        state(state) {
+        state(state, error) {
           if (state !== "connecting") resolve();
+          if (state === "failed") say(`The server refused: ${error.message}.`);
         },
       });
     });

@@ -171,7 +171,7 @@ function forget() {
   source.onerror = () => {
     source?.close();
     source = null;
-    if (!cutLeft()) setTimeout(() => source ?? forget(), 1000);
+    if (!cutLeft() && state !== "failed") setTimeout(() => source ?? forget(), 1000);
   };
 }
 
