@@ -31,6 +31,9 @@ var visits = map[string]func(*visit){
 	"page at kill -9 and a cut": killed,
 	"page reloaded":             reloaded,
 	"lastevent.js in two tabs":  sharedConnection,
+	// Who may do what.
+	"page of another origin": crossOrigin,
+	"page that has no token": pageWithoutToken,
 }
 
 func TestBrowsers(t *testing.T) {
@@ -74,6 +77,12 @@ func (v *visit) start(flags ...string) {
 // open opens a page of the server in a new tab.
 func (v *visit) open(path string) *tab {
 	v.Helper()
+	return v.openURL("http://" + v.proxy.Addr + path)
+}
+
+// openURL opens any page in a new tab.
+func (v *visit) openURL(url string) *tab {
+	v.Helper()
 	b, err := v.browser.NewTab(v.server.Ctx)
 	if err != nil {
 		v.Fatal(err)
@@ -84,7 +93,7 @@ func (v *visit) open(path string) *tab {
 			t.photograph("failed")
 		}
 	})
-	t.load(path)
+	t.loadURL(url)
 	return t
 }
 
@@ -108,7 +117,12 @@ type tab struct {
 
 func (t *tab) load(path string) {
 	t.Helper()
-	if err := t.Tab.Open(t.server.Ctx, "http://"+t.proxy.Addr+path); err != nil {
+	t.loadURL("http://" + t.proxy.Addr + path)
+}
+
+func (t *tab) loadURL(url string) {
+	t.Helper()
+	if err := t.Tab.Open(t.server.Ctx, url); err != nil {
 		t.Fatal(err)
 	}
 }
