@@ -76,7 +76,7 @@ func (s *Server) authorize(r *http.Request, a action, names ...string) (*http.Re
 	if s.config.Access.Verifier == nil {
 		return r, nil
 	}
-	if err := checkURL(r); err != nil {
+	if err := s.checkURL(r); err != nil {
 		return nil, err
 	}
 	anonymous := a.in(s.config.Access.Anonymous)
@@ -119,7 +119,7 @@ func (s *Server) visible(r *http.Request) (func(stream string) bool, error) {
 	if a.Verifier == nil {
 		return func(string) bool { return true }, nil
 	}
-	if err := checkURL(r); err != nil {
+	if err := s.checkURL(r); err != nil {
 		return nil, err
 	}
 	granted, err := s.verify(r)
@@ -132,11 +132,11 @@ func (s *Server) visible(r *http.Request) (func(stream string) bool, error) {
 }
 
 // checkURL refuses a token where logs and histories would keep it.
-func checkURL(r *http.Request) error {
+func (s *Server) checkURL(r *http.Request) error {
 	q := r.URL.Query()
 	for _, name := range []string{"access_token", "token"} {
 		if q.Has(name) {
-			return badRequest("a token in the URL is not taken, as logs and histories would keep it: send it as the header Authorization: Bearer, or in a cookie; this one may no longer be a secret")
+			return badRequest("a token in the URL is not taken, as logs and histories keep it, and so may have this one: %s", s.howToSend())
 		}
 	}
 	return nil
@@ -178,9 +178,7 @@ func (s *Server) token(r *http.Request) (token string, fromCookie bool, err erro
 		}
 		token = strings.Trim(credentials, " ")
 	}
-	how := "send it as the header Authorization: Bearer"
 	if name := s.config.Access.Cookie; token == "" && name != "" {
-		how += ", or in the cookie " + name
 		cookies := r.CookiesNamed(name)
 		if len(cookies) > 1 { // one may be another site's, for this one's whole domain
 			return "", false, badRequest("there is more than one cookie %s", name)
@@ -190,9 +188,18 @@ func (s *Server) token(r *http.Request) (token string, fromCookie bool, err erro
 		}
 	}
 	if token == "" {
-		return "", false, &denial{http.StatusUnauthorized, "", "this needs a token: " + how}
+		return "", false, &denial{http.StatusUnauthorized, "", "this needs a token: " + s.howToSend()}
 	}
 	return token, fromCookie, nil
+}
+
+// howToSend says how to send a token.
+func (s *Server) howToSend() string {
+	how := "send it as the header Authorization: Bearer"
+	if name := s.config.Access.Cookie; name != "" {
+		how += ", or in the cookie " + name
+	}
+	return how
 }
 
 // A denial is a refusal of somebody who may not, or who is not known (RFC 6750).
