@@ -27,8 +27,9 @@ func (s *Server) counted(h http.HandlerFunc) http.HandlerFunc {
 		}
 		b := &countedBody{ReadCloser: r.Body, all: &s.bodies, most: batchesAtOnce * s.config.MaxBatchBytes}
 		defer b.forget()
-		r.Body = b
-		h(w, r)
+		counted := r.WithContext(r.Context()) // net/http looks at the body of its own request
+		counted.Body = b
+		h(w, counted)
 		if b.refused {
 			s.refuses(errBusy, r.RemoteAddr)
 		}
