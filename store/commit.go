@@ -204,6 +204,9 @@ func (db *DB) commitAll(requests []*request) {
 		if err != nil && r.err == nil {
 			r.receipt, r.err = Receipt{}, err
 		}
+		if db.observer != nil && !r.delete {
+			db.observer.Answered(r.receipt, r.err)
+		}
 		close(r.done)
 	}
 }
@@ -220,6 +223,9 @@ func (db *DB) commit(fn func(*commit) error) error {
 	err := db.try(fn)
 	if errors.Is(err, errUnreadable) {
 		db.damaged(err)
+	}
+	if err != nil && db.observer != nil {
+		db.observer.Committed(Commit{Err: err})
 	}
 	return err
 }
@@ -247,6 +253,7 @@ func (db *DB) try(fn func(*commit) error) (err error) {
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	c := newCommit(db, tx)
 	changed, err := c.finish(fn(c))
 	if err != nil || !changed {
@@ -262,6 +269,7 @@ func (db *DB) try(fn func(*commit) error) (err error) {
 			db.sweeps = append(db.sweeps, name)
 		}
 	}
+	db.observe(c, tx, begun)
 	db.tell(c)
 	return nil
 }
@@ -345,6 +353,7 @@ type commit struct {
 	removed int              // blocks and keys of what is no longer retained
 	atMost  int              // of them
 	probe   bool             // to be committed even if nothing changed
+	evicted Evicted
 	err     error            // the first of put
 }
 
@@ -467,6 +476,7 @@ func (c *commit) delete(name string) error {
 	if err != nil || l.state.empty() {
 		return err
 	}
+	c.evicted.Deleted += l.state.last + 1 - l.state.first
 	l.state.first, l.state.evicted = l.state.last+1, l.state.total
 	l.changed = true
 	return nil

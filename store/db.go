@@ -57,6 +57,8 @@ type Options struct {
 	// stay in the file, as may some of their neighbours. An append that needs the page
 	// gets ErrDamaged. The rest goes on.
 	Damaged func(error)
+	// Observer is told of each commit; nil if nobody is.
+	Observer Observer
 }
 
 // A DB is a file of logs. Its methods, and those of its logs, are safe for
@@ -68,6 +70,7 @@ type DB struct {
 	maxStreams int
 	now        func() time.Time
 	onDamage   func(error)
+	observer   Observer
 	bolt       *bolt.DB
 
 	queue   queue
@@ -106,6 +109,7 @@ func Open(path string, o Options) (*DB, error) {
 		maxStreams: o.MaxStreams,
 		now:        o.Now,
 		onDamage:   o.Damaged,
+		observer:   o.Observer,
 		queue:      newQueue(),
 		stopped:    make(chan struct{}),
 		failed:     make(chan struct{}),

@@ -30,12 +30,14 @@ func (c *commit) evict(name string, s *state) {
 			if d.seq <= s.first {
 				continue
 			}
+			c.countEvicted(s, d.seq)
 			s.first, s.firstTime, s.evicted = d.seq, d.time, d.total
 			if !exceeds() {
 				return
 			}
 		}
 	}
+	c.countEvicted(s, s.last+1)
 	s.first, s.evicted = s.last+1, s.total
 }
 

@@ -1,0 +1,14 @@
+//go:build linux || darwin
+
+package store
+
+import "golang.org/x/sys/unix"
+
+// diskBytes is how much room the disk of a folder has for what is not root's.
+func diskBytes(dir string) uint64 {
+	var s unix.Statfs_t
+	if unix.Statfs(dir, &s) != nil {
+		return 0
+	}
+	return s.Bavail * uint64(s.Bsize)
+}
