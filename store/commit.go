@@ -354,7 +354,7 @@ type commit struct {
 	atMost  int              // of them
 	probe   bool             // to be committed even if nothing changed
 	evicted Evicted
-	err     error            // the first of put
+	err     error // the first of put
 }
 
 // A logCommit is what a commit does to one log.

@@ -34,8 +34,8 @@ type Cursor struct {
 	format Format
 	types  []string
 
+	set *Set
 	// Where the cursor follows.
-	set  *Set
 	name string
 	tail *tail
 	// rewrite appends an event of the tail, where it cannot be given as it is.
@@ -53,7 +53,11 @@ type Cursor struct {
 	told  uint64  // the ID that the client holds
 	until uint64  // where it ends
 	left  *uint64 // events until the limit is reached
-	ended bool    // what the response ends with was given
+	shown shown   // to other goroutines
+
+	given, replayed uint64 // events so far, and those of them that were read from the log
+
+	ended bool // what the response ends with was given
 	buf   *[]byte
 }
 
@@ -61,6 +65,7 @@ type Cursor struct {
 // context is for what the cursor asks of the log.
 func (s *Set) Subscribe(ctx context.Context, name string, sub Subscription) (*Cursor, error) {
 	c := &Cursor{
+		set:    s,
 		log:    s.open(name),
 		ctx:    ctx,
 		format: sub.Format,
@@ -79,7 +84,7 @@ func (s *Set) Subscribe(ctx context.Context, name string, sub Subscription) (*Cu
 		if err != nil {
 			return nil, err
 		}
-		c.log, c.set, c.name, c.tail = t.log, s, name, t
+		c.log, c.name, c.tail = t.log, name, t
 	}
 	if err := c.seek(sub); err != nil {
 		c.Close()
@@ -118,6 +123,7 @@ func (c *Cursor) Finished() bool {
 // there is one, and the first events. It must be called once, before Next.
 func (c *Cursor) Begin() []byte {
 	first := c.settle()
+	c.show()
 	return append(c.BeginCut(), first...)
 }
 
@@ -125,7 +131,7 @@ func (c *Cursor) Begin() []byte {
 func (c *Cursor) BeginCut() []byte {
 	var p []byte
 	if c.gap != nil {
-		p = c.format.Gap(p, *c.gap)
+		p = c.appendGap(p, *c.gap)
 	}
 	return c.format.Position(p, c.start, c.bounds)
 }
@@ -168,6 +174,7 @@ func (c *Cursor) Next() (p []byte, changed <-chan struct{}, err error) {
 		if err = c.firstErr; err == nil {
 			p, changed, err = c.step()
 		}
+		c.show()
 		if len(p) > 0 || err != nil {
 			return p, changed, err
 		}
@@ -192,8 +199,7 @@ func (c *Cursor) Behind() bool {
 	if c.tail == nil {
 		return true
 	}
-	v := c.tail.view.Load()
-	return c.after < v.bounds.Last && c.after+1 >= v.bounds.First && c.after+1 < v.first()
+	return c.tail.view.Load().behind(c.after)
 }
 
 // mustTell reports whether so much was filtered out that the client, if it does not
@@ -243,7 +249,7 @@ func (c *Cursor) step() (p []byte, changed <-chan struct{}, err error) {
 	case c.after >= v.bounds.Last:
 		changed = v.changed
 	case c.after+1 < v.first():
-		p, err = c.read()
+		p, err = c.replay()
 	case c.types != nil || c.rewrite != nil:
 		p = c.pick(v.block(c.after))
 	default:
@@ -259,7 +265,7 @@ func (c *Cursor) stepOnce() ([]byte, error) {
 	if c.after >= c.until {
 		return c.end(&c.bounds)
 	}
-	return c.read()
+	return c.replay()
 }
 
 func (c *Cursor) newBounds() (*store.Bounds, error) {
@@ -270,6 +276,7 @@ func (c *Cursor) newBounds() (*store.Bounds, error) {
 // moveTo moves the cursor to the event that it gave last.
 func (c *Cursor) moveTo(seq, events uint64) {
 	*c.left -= events
+	c.given += events
 	c.after, c.told = seq, seq
 }
 
@@ -300,7 +307,7 @@ func (c *Cursor) skip(reason string, next uint64, b *store.Bounds) []byte {
 	}
 	g := gapAfter(reason, c.after, next, b.Last)
 	c.after = next - 1
-	return c.position(c.format.Gap(nil, g), b)
+	return c.position(c.appendGap(nil, g), b)
 }
 
 // position tells the client its ID.
@@ -347,9 +354,10 @@ type textLog interface {
 	ReadText(ctx context.Context, after, to uint64, dst []byte, size int) (text []byte, last uint64, b store.Bounds, err error)
 }
 
-// read gives events that are not in the tail.
-func (c *Cursor) read() ([]byte, error) {
-	from := c.after
+// replay gives events that are not in the tail.
+func (c *Cursor) replay() ([]byte, error) {
+	from, given := c.after, c.given
+	defer func() { c.replayed += c.given - given }()
 	log, ok := c.log.(textLog)
 	if !ok || c.types != nil || c.format != SSE {
 		b, err := c.readEvents()

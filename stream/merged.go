@@ -146,6 +146,7 @@ func (m *Merged) Begin() []byte {
 	}
 	for _, c := range m.cursors {
 		first = append(first, c.settle()...)
+		c.show()
 	}
 	return append(m.BeginCut(), first...)
 }
@@ -157,7 +158,7 @@ func (m *Merged) BeginCut() []byte {
 	for i, c := range m.cursors {
 		starts[i], m.bounds[i] = c.start, c.bounds
 		if c.gap != nil {
-			p = c.format.Gap(p, *c.gap)
+			p = c.appendGap(p, *c.gap)
 		}
 	}
 	return m.appendPosition(p, starts)

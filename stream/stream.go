@@ -48,6 +48,8 @@ type Set struct {
 
 	mu    sync.Mutex // guards tails and the clients of each
 	tails map[string]*tail
+
+	gaps *gapCounts
 }
 
 // NewSet returns the streams whose logs open returns, and which list lists. Open is
@@ -57,6 +59,7 @@ func NewSet[L Log](open func(name string) L, list func(context.Context) ([]store
 		open:  func(name string) Log { return open(name) },
 		list:  list,
 		tails: map[string]*tail{},
+		gaps:  newGapCounts(),
 	}
 }
 

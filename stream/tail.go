@@ -86,6 +86,11 @@ func (v *view) first() uint64 {
 	return v.open.first
 }
 
+// behind reports whether the event after seq is retained, but not in the view.
+func (v *view) behind(seq uint64) bool {
+	return seq < v.bounds.Last && seq+1 >= v.bounds.First && seq+1 < v.first()
+}
+
 // block returns the one that holds the event after seq, which must be in the view.
 func (v *view) block(seq uint64) *block {
 	if seq+1 >= v.open.first {
