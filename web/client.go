@@ -17,6 +17,7 @@ type source interface {
 	Behind() bool
 	Idle() []byte
 	Finished() bool
+	figured
 	Close()
 }
 
@@ -57,6 +58,7 @@ type client struct {
 // start writes what the client's response begins with, and registers it. It reports
 // whether the client is to be served.
 func (s *Server) start(c *client) bool {
+	s.metrics.subscriptions.WithLabelValues(yesNo(c.source.Figures().Resumed)).Inc()
 	if c.direct == nil {
 		c.wake, c.beat = make(chan struct{}, 1), time.NewTimer(s.config.Heartbeat)
 	}
@@ -144,6 +146,7 @@ func (s *Server) leave(c *client) {
 		s.gate.leave(c.addr)
 	}
 	reason := s.forget(c)
+	s.metrics.left(reason)
 	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", reason).Msg("unsubscribed")
 }
 
@@ -151,6 +154,7 @@ func (s *Server) leave(c *client) {
 func (s *Server) forget(c *client) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.countGivenLocked(c.source)
 	if _, ok := s.clients[c]; ok {
 		delete(s.clients, c)
 		s.gone.Done()
@@ -198,6 +202,7 @@ func (c *client) wait(changed <-chan struct{}) {
 		rest := c.server.config.Heartbeat - time.Since(c.written)
 		if rest <= 0 {
 			c.write(c.idle())
+			c.server.metrics.heartbeats.Inc()
 			rest = c.server.config.Heartbeat
 		}
 		c.beat.Reset(rest)

@@ -9,10 +9,8 @@ import (
 )
 
 // guard keeps web pages of other origins from what they must not do to a server
-// that their visitor can reach: publish to it, or read from it. Those of the origins that
-// are allowed may.
-func (s *Server) guard(next http.Handler) (http.Handler, error) {
-	origins := s.config.Access.Origins
+// that their visitor can reach: publish to it, or read from it. Those of the origins may.
+func (s *Server) guard(origins []string, next http.Handler) (http.Handler, error) {
 	next, err := protectOrigin(origins, next)
 	if err != nil {
 		return nil, err
@@ -42,15 +40,24 @@ func onLoopback(r *http.Request) bool {
 
 // hostAllowed judges a Host header. A browser always sends one.
 func (s *Server) hostAllowed(host string) bool {
+	return isLocalHost(host) || slices.ContainsFunc(s.config.AllowHosts, func(h string) bool { return strings.EqualFold(h, hostName(host)) })
+}
+
+// isLocalHost reports whether a Host header is a name that the machine has for itself.
+func isLocalHost(host string) bool {
+	host = hostName(host)
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// hostName is a Host header without its port.
+func hostName(host string) string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().IsLoopback() || slices.Contains(s.config.AllowHosts, host)
-	}
-	return host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") ||
-		slices.ContainsFunc(s.config.AllowHosts, func(h string) bool { return strings.EqualFold(h, host) })
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
 // checkCuts refuses a request for events over HTTP/1.0 on a unix socket: a cut is a

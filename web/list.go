@@ -23,18 +23,18 @@ func (s *Server) streams(w http.ResponseWriter, r *http.Request) {
 	if q.Has("stream") {
 		err = s.getMerged(w, r, q)
 	} else {
-		err = s.list(w, r)
+		var visible func(string) bool
+		if visible, err = s.visible(r); err == nil {
+			err = s.list(w, r, visible)
+		}
 	}
 	if err != nil {
 		s.deny(w, r, err)
 	}
 }
 
-func (s *Server) list(w http.ResponseWriter, r *http.Request) error {
-	visible, err := s.visible(r)
-	if err != nil {
-		return err
-	}
+// list answers with the streams that are visible.
+func (s *Server) list(w http.ResponseWriter, r *http.Request, visible func(string) bool) error {
 	streams, err := s.config.Streams.List(r.Context())
 	switch {
 	case errors.Is(err, store.ErrDamaged):

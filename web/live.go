@@ -208,16 +208,18 @@ func (l *live) servePart(clients []*client) {
 // beatAll writes to those who were idle for a heartbeat, or will soon have been.
 func (l *live) beatAll(now time.Time) {
 	every := l.server.config.Heartbeat
-	rest := every
+	rest, written := every, 0
 	for _, c := range l.clients {
 		idle := now.Sub(c.written)
 		if idle >= every-every/16 {
 			l.outUnless(c, c.tryWrite(c.idle(), now))
 			idle = 0
+			written++
 		}
 		rest = min(rest, every-idle)
 	}
 	l.beat.Reset(rest)
+	l.server.metrics.heartbeats.Add(float64(written))
 }
 
 // cut gives up all clients, for them to resume elsewhere.

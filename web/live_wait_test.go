@@ -3,6 +3,8 @@ package web
 import (
 	"runtime"
 	"testing"
+
+	"lastevent/stream"
 )
 
 // An idleSource has nothing: calling it returns what is closed when it has.
@@ -14,6 +16,7 @@ func (s idleSource) Next() ([]byte, <-chan struct{}, error) { return nil, s(), n
 func (s idleSource) Behind() bool                           { return false }
 func (s idleSource) Idle() []byte                           { return nil }
 func (s idleSource) Finished() bool                         { return false }
+func (s idleSource) Figures() stream.Figures                { return stream.Figures{} }
 func (s idleSource) Close()                                 {}
 
 func waitingFor(changed <-chan struct{}) *client {

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"lastevent/store"
@@ -40,7 +41,9 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, name string) {
 	ctx := context.WithoutCancel(r.Context())
 	var receipt store.Receipt
 	if err == nil {
+		begun := time.Now()
 		receipt, err = log.Append(ctx, batch)
+		s.metrics.published(begun)
 	} else if batch.Key != "" {
 		// What the key was used for comes before anything that is wrong now.
 		var used bool
@@ -112,7 +115,7 @@ func (s *Server) parseBatch(w http.ResponseWriter, r *http.Request) (b store.Bat
 	if isBatch {
 		limit = s.config.MaxBatchBytes
 	}
-	body := io.Reader(newPacedBody(w, http.MaxBytesReader(w, r.Body, limit)))
+	body := io.Reader(newPacedBody(w, http.MaxBytesReader(netWriter(w), r.Body, limit)))
 	var digest hash.Hash
 	if b.Key != "" {
 		digest = newDigest(q, r.Header)

@@ -50,6 +50,11 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, q query, sub strea
 	if r.Method == http.MethodHead {
 		return
 	}
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.countGivenLocked(cursor)
+	}()
 	control := http.NewResponseController(w)
 	for p := begin; ; {
 		if err := control.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"net/http"
+	"os"
 	"sync"
 	"time"
 )
@@ -46,7 +47,10 @@ func (res *streamResponse) write(p []byte, _ time.Time) error {
 		if err == nil {
 			err = res.control.Flush()
 		}
-		res.timeout.Stop()
+		late := !res.timeout.Stop()
+		if err != nil && late {
+			return os.ErrDeadlineExceeded
+		}
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,8 @@ type Config struct {
 	Access Access
 	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
+	// Inside is for those who run the server.
+	Inside Inside
 }
 
 // setDefaults fills in what was left out.
@@ -70,6 +72,9 @@ func (c *Config) setDefaults() {
 	c.Retry = cmp.Or(c.Retry, time.Second)
 	c.MaxEventBytes = cmp.Or(c.MaxEventBytes, 1<<20)
 	c.MaxBatchBytes = cmp.Or(c.MaxBatchBytes, max(16<<20, c.MaxEventBytes))
+	if c.Inside.Metrics == nil {
+		c.Inside.Metrics = NewMetrics("")
+	}
 	if c.Ready == nil {
 		c.Ready = func() error { return nil }
 	}
@@ -96,18 +101,21 @@ func (c *Config) validate() error {
 type Server struct {
 	config  Config
 	handler http.Handler
+	admin   http.Handler
 	// ctx lasts as long as the server: subscriptions outlive their handlers.
 	ctx    context.Context
 	cancel context.CancelFunc
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
+	metrics *Metrics
 	gate    *gate
 	bodies  atomic.Int64 // bytes of those that are on their way
 	watcher *watcher
 	started time.Time
 
-	mu       sync.Mutex // guards clients, and draining and cuts together with them
+	mu       sync.Mutex // guards clients, and draining, cuts and given together with them
 	clients  map[*client]struct{}
+	given    clientFigures // to those that are not in clients
 	draining bool
 	cuts     map[string]time.Time // of the demo: by secret, until when
 	gone     sync.WaitGroup       // the clients; added to under mu, before draining
@@ -124,6 +132,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{
 		config:  c,
+		metrics: c.Inside.Metrics,
 		cut:     make(chan struct{}),
 		gate:    newGate(c.Limits),
 		started: time.Now(),
@@ -132,14 +141,20 @@ func New(c Config) (*Server, error) {
 		lives:   map[any]*live{},
 	}
 	var err error
-	if s.handler, err = s.guard(s.routes()); err != nil {
+	if s.handler, err = s.guard(c.Access.Origins, s.routes()); err != nil {
+		return nil, err
+	}
+	if s.admin, err = s.guard(nil, s.allAdminRoutes()); err != nil {
 		return nil, err
 	}
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.handler = c.TrustedProxies.handler(s.handler)
+	s.handler = c.TrustedProxies.handler(s.count(s.handler))
+	if err := s.metrics.registry.Register(scrape{s}); err != nil {
+		return nil, fmt.Errorf("web: the metrics are another server's: %w", err)
+	}
 	return s, nil
 }
 
@@ -158,6 +173,11 @@ func (s *Server) routes() http.Handler {
 		mux.Handle("/demo/cut", methods{"POST": s.demoCut})
 	}
 	mux.Handle("/sse", methods{"GET": s.streams})
+	if !s.config.Inside.Apart {
+		for pattern, m := range s.adminRoutes() {
+			mux.Handle(pattern, s.onlyLocal(m))
+		}
+	}
 	mux.Handle("/healthz", methods{"GET": s.healthz})
 	mux.Handle("/readyz", methods{"GET": s.readyz})
 	mux.HandleFunc("/", notFound)
@@ -217,15 +237,21 @@ func (s *Server) healthz(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(
 
 // readyz answers whether new clients should be sent here.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	if s.isDraining() {
-		problem(w, http.StatusServiceUnavailable, "the server is stopping")
-		return
-	}
-	if err := s.config.Ready(); err != nil {
-		problem(w, http.StatusServiceUnavailable, "the store cannot append: "+err.Error())
+	if err := s.unready(); err != nil {
+		problem(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
 	fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) unready() error {
+	if s.isDraining() {
+		return errDraining
+	}
+	if err := s.config.Ready(); err != nil {
+		return fmt.Errorf("the store cannot append: %w", err)
+	}
+	return nil
 }
 
 func (s *Server) isDraining() bool {

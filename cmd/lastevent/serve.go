@@ -43,6 +43,7 @@ type serveFlags struct {
 	tlsFlags
 	limitFlags
 	access       accessFlags
+	inside       insideFlags
 	db           string
 	timeEvery    time.Duration
 	retainEvents uint64
@@ -97,6 +98,7 @@ func serveCommand() *cobra.Command {
 	flags.StringSliceVar(&f.allowHosts, "allow-host", nil, "`name` by which a proxy on this machine may call the server; repeatable")
 	f.tlsFlags.add(flags)
 	f.access.add(flags)
+	f.inside.add(flags)
 	flags.StringVar(&f.logLevel, "log-level", "info", "`level` of the log: debug, info, warn or error")
 	return cmd
 }
@@ -136,6 +138,9 @@ func (f *serveFlags) validate() error {
 		return err
 	}
 	if err := f.access.validate(f.listen); err != nil {
+		return err
+	}
+	if err := f.inside.validate(); err != nil {
 		return err
 	}
 	if _, err := zerolog.ParseLevel(f.logLevel); err != nil || f.logLevel == "" {
@@ -186,6 +191,11 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	if err := f.access.checkListeners(listeners); err != nil {
 		return err
 	}
+	adminListener, err := f.inside.listen()
+	if err != nil {
+		return err
+	}
+	metrics := web.NewMetrics(version())
 	tlsConfig, err := f.tlsConfig(f.db, log)
 	if err != nil {
 		return err
@@ -197,6 +207,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 			Age:    f.retainAge,
 		},
 		MaxStreams: f.maxStreams,
+		Observer:   metrics,
 		Damaged: func(err error) {
 			log.Error().Err(err).Msg("events cannot be read; the rest goes on, and what cannot be read stays in the file")
 		},
@@ -206,11 +217,15 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	streams := stream.NewSet(db.Log, db.Streams)
-	server, err := web.New(f.config(streams, db, log))
+	config := f.config(streams, db, log)
+	config.Inside = f.inside.config(metrics, db)
+	server, err := web.New(config)
 	if err != nil {
 		return err
 	}
 	f.logStart(log, listeners, db)
+	stopAdmin := serveAdmin(adminListener, server.Admin(), log)
+	defer stopAdmin() // after all else but the store
 	if f.timeEvery > 0 {
 		stopTime := produceTime(db.Log(timeStream), f.timeEvery, log)
 		defer stopTime()
