@@ -61,7 +61,7 @@ func TestLiveWaitsForTheOlder(t *testing.T) {
 // of them waited for.
 func TestLiveForgetsWhatNobodyWaitsFor(t *testing.T) {
 	before, after := make(chan struct{}), make(chan struct{})
-	l := &live{server: &Server{clients: map[*client]struct{}{}}}
+	l := &live{server: &Server{clients: map[*client]struct{}{}, metrics: NewMetrics("")}}
 	last, next := waitingFor(before), waitingFor(after)
 	for _, c := range []*client{last, next} {
 		c.server, c.live, c.res = l.server, l, nowhere{}
