@@ -53,8 +53,9 @@ func newHost(t testing.TB, o setup) *host {
 	t.Helper()
 	s := &host{db: o.db, file: filepath.Join(t.TempDir(), "x.db"), closed: make(chan time.Time, 100)}
 	var err error
+	metrics := web.NewMetrics("test")
 	if s.db == nil {
-		if s.db, err = store.Open(s.file, store.Options{Retention: o.retention}); err != nil {
+		if s.db, err = store.Open(s.file, store.Options{Retention: o.retention, Observer: metrics}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,6 +65,7 @@ func newHost(t testing.TB, o setup) *host {
 		}
 		return s.db.Log(name)
 	}, s.db.Streams))
+	c.Inside = web.Inside{Metrics: metrics, Stats: s.db.Stats}
 	if o.config != nil {
 		o.config(&c)
 	}

@@ -29,12 +29,21 @@ var (
 	followersDesc = desc("stream_clients", "Clients of a stream.", "stream")
 )
 
+// scrapeDescs are all of these.
+var scrapeDescs []*prometheus.Desc
+
 func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("lastevent_"+name, help, labels, nil)
+	d := prometheus.NewDesc("lastevent_"+name, help, labels, nil)
+	scrapeDescs = append(scrapeDescs, d)
+	return d
 }
 
 // Describe implements [prometheus.Collector].
-func (c scrape) Describe(descs chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, descs) }
+func (c scrape) Describe(descs chan<- *prometheus.Desc) {
+	for _, d := range scrapeDescs {
+		descs <- d
+	}
+}
 
 // Collect implements [prometheus.Collector].
 func (c scrape) Collect(metrics chan<- prometheus.Metric) {

@@ -147,14 +147,14 @@ func New(c Config) (*Server, error) {
 	if s.admin, err = s.guard(nil, s.allAdminRoutes()); err != nil {
 		return nil, err
 	}
+	if err := s.metrics.registry.Register(scrape{s}); err != nil {
+		return nil, fmt.Errorf("web: the metrics are another server's: %w", err)
+	}
 	if s.watcher, err = newWatcher(); err != nil {
 		return nil, err
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.handler = c.TrustedProxies.handler(s.count(s.handler))
-	if err := s.metrics.registry.Register(scrape{s}); err != nil {
-		return nil, fmt.Errorf("web: the metrics are another server's: %w", err)
-	}
 	return s, nil
 }
 
