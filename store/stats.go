@@ -74,8 +74,8 @@ type Stats struct {
 	// FileBytes is the size of the file, and FreeBytes how much of it is free pages,
 	// which are used again before it grows.
 	FileBytes, FreeBytes uint64
-	// DiskBytes is how much room is left for the file to grow on its disk; 0 also where
-	// that cannot be known.
+	// DiskBytes is how much room is left on the file's disk; where that cannot be known,
+	// as much as there can be.
 	DiskBytes uint64
 }
 

@@ -136,7 +136,7 @@ func TestStats(t *testing.T) {
 	if want := uint64(freeIn(t, path)); s.FreeBytes != want || want < 20*100_000 {
 		t.Errorf("%d bytes are free, want %d", s.FreeBytes, want)
 	}
-	if _, known := os.Stat("/proc"); known == nil && s.DiskBytes == 0 {
+	if s.DiskBytes == 0 {
 		t.Error("no room is left on the disk")
 	}
 }

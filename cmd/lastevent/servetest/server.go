@@ -153,7 +153,7 @@ type Server struct {
 // It is killed at the end of the test.
 func Start(t *testing.T, flags ...string) *Server {
 	t.Helper()
-	return StartAt(t, freeAddr(t), flags...)
+	return StartAt(t, FreeAddr(t), flags...)
 }
 
 // StartAt is Start at an address that nobody else uses, also while the server is down.
@@ -167,7 +167,7 @@ func StartAt(t *testing.T, addr string, flags ...string) *Server {
 // StartWith is Start with more variables in the environment.
 func StartWith(t *testing.T, env []string, flags ...string) *Server {
 	t.Helper()
-	s := prepare(t, freeAddr(t), flags...)
+	s := prepare(t, FreeAddr(t), flags...)
 	s.env = env
 	s.Restart()
 	return s
@@ -205,9 +205,9 @@ func prepare(t *testing.T, addr string, flags ...string) *Server {
 	return s
 }
 
-// freeAddr is an address of the test's own, also while its server is down: outgoing
+// FreeAddr is an address of the test's own, also while its server is down: outgoing
 // connections use the ports from 32768 on, and other tests find its UDP port taken.
-func freeAddr(t *testing.T) string {
+func FreeAddr(t *testing.T) string {
 	for range 100 {
 		addr := fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12000))
 		reserved, err := net.ListenPacket("udp", addr)

@@ -57,7 +57,7 @@ func StartPassed(t *testing.T, networks ...string) *Server {
 	var files []*os.File
 	var addrs, serves []string
 	for _, network := range networks {
-		addr, prefix := freeAddr(t), "http://"
+		addr, prefix := FreeAddr(t), "http://"
 		if network == "unix" {
 			addr, prefix = socketPath(t), unixPrefix
 		}
