@@ -5,6 +5,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"lastevent/stream/sse"
 )
 
@@ -77,7 +79,7 @@ func (s *Server) start(c *client) bool {
 		s.leave(c)
 		return false
 	}
-	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Msg("subscribed")
+	c.logDebug().Bool("resumed", c.source.Figures().Resumed).Msg("subscribed")
 	return true
 }
 
@@ -132,8 +134,7 @@ func (s *Server) cutClientLocked(c *client, reason error) {
 
 // leave ends or cuts the client's response and gives it up.
 func (s *Server) leave(c *client) {
-	ended := c.err == io.EOF
-	if ended {
+	if c.err == io.EOF {
 		c.res.end()
 	} else {
 		c.res.cut()
@@ -147,7 +148,18 @@ func (s *Server) leave(c *client) {
 	}
 	reason := s.forget(c)
 	s.metrics.left(reason)
-	s.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr).Bool("ended", ended).AnErr("reason", reason).Msg("unsubscribed")
+	f := c.source.Figures()
+	line := c.logDebug().Uint64("delivered", f.Delivered).Uint64("lag", f.Lag)
+	if reason == io.EOF {
+		line.Msg("ended")
+	} else {
+		line.Str("reason", nameOf(reason, cutReasons)).Err(reason).Msg("cut")
+	}
+}
+
+// logDebug begins a line about the client.
+func (c *client) logDebug() *zerolog.Event {
+	return c.server.config.Log.Debug().Str("stream", c.stream).Str("addr", c.addr)
 }
 
 // forget undoes register, and returns why the client is over.
@@ -229,7 +241,7 @@ func (c *client) idle() []byte {
 // fail takes an error of Next.
 func (c *client) fail(err error) {
 	if c.err = err; err != io.EOF {
-		c.server.config.Log.Error().Err(err).Str("stream", c.stream).Msg("reading failed")
+		c.server.failures.Error().Err(err).Str("stream", c.stream).Msg("reading failed")
 	}
 }
 

@@ -38,7 +38,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, visible func(strin
 	streams, err := s.config.Streams.List(r.Context())
 	switch {
 	case errors.Is(err, store.ErrDamaged):
-		s.config.Log.Error().Err(err).Msg("a stream is left out of the list")
+		s.failures.Error().Err(err).Msg("a stream is left out of the list")
 	case err != nil:
 		return err
 	}

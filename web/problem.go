@@ -85,6 +85,6 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		problem(w, http.StatusServiceUnavailable, "the request was given up before anything was stored")
 		return
 	}
-	s.config.Log.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
+	s.failures.Error().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request failed")
 	writeProblem(w, p)
 }

@@ -67,7 +67,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, q query, sub strea
 		if p, _, err = cursor.Next(); err == io.EOF {
 			return
 		} else if err != nil {
-			s.config.Log.Error().Err(err).Str("path", r.URL.Path).Msg("reading failed")
+			s.failures.Error().Err(err).Str("path", r.URL.Path).Msg("reading failed")
 			abort(w, r)
 			return
 		}

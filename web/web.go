@@ -97,6 +97,9 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
+// failuresASecond is how many lines a second the log gets of them, at most.
+const failuresASecond = 10
+
 // A Server is the HTTP handler of a set of streams.
 type Server struct {
 	config  Config
@@ -108,10 +111,13 @@ type Server struct {
 	cut    chan struct{} // closed once all subscriptions are to be cut
 
 	metrics *Metrics
-	gate    *gate
-	bodies  atomic.Int64 // bytes of those that are on their way
-	watcher *watcher
-	started time.Time
+	// failures takes what may fail for each request alike, and so leaves most of it out:
+	// the metrics count them all.
+	failures zerolog.Logger
+	gate     *gate
+	bodies   atomic.Int64 // bytes of those that are on their way
+	watcher  *watcher
+	started  time.Time
 
 	mu       sync.Mutex // guards clients, and draining, cuts and given together with them
 	clients  map[*client]struct{}
@@ -131,14 +137,15 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		config:  c,
-		metrics: c.Inside.Metrics,
-		cut:     make(chan struct{}),
-		gate:    newGate(c.Limits),
-		started: time.Now(),
-		clients: map[*client]struct{}{},
-		cuts:    map[string]time.Time{},
-		lives:   map[any]*live{},
+		config:   c,
+		metrics:  c.Inside.Metrics,
+		failures: c.Log.Sample(&zerolog.BurstSampler{Burst: failuresASecond, Period: time.Second}),
+		cut:      make(chan struct{}),
+		gate:     newGate(c.Limits),
+		started:  time.Now(),
+		clients:  map[*client]struct{}{},
+		cuts:     map[string]time.Time{},
+		lives:    map[any]*live{},
 	}
 	var err error
 	if s.handler, err = s.guard(c.Access.Origins, s.routes()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	stdlog "log"
 	"net"
 	"net/http"
@@ -170,10 +171,14 @@ func (f *serveFlags) retained() string {
 // newLogger logs to standard error: readable on a terminal, JSON otherwise.
 func newLogger(level string) zerolog.Logger {
 	zerolog.TimeFieldFormat = time.RFC3339Nano
+	return newLoggerTo(os.Stderr, isatty.IsTerminal(os.Stderr.Fd()), level)
+}
+
+func newLoggerTo(out io.Writer, terminal bool, level string) zerolog.Logger {
 	l, _ := zerolog.ParseLevel(level) // validated
-	log := zerolog.New(os.Stderr)
-	if isatty.IsTerminal(os.Stderr.Fd()) {
-		log = zerolog.New(zerolog.ConsoleWriter{Out: os.Stderr, TimeFormat: time.TimeOnly})
+	log := zerolog.New(out)
+	if terminal {
+		log = zerolog.New(zerolog.ConsoleWriter{Out: out, TimeFormat: time.TimeOnly})
 	}
 	return log.Level(l).With().Timestamp().Logger()
 }
@@ -286,7 +291,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 	if bytes.Contains(p, []byte("Accept error")) {
 		level = zerolog.WarnLevel
 	}
-	w.log.WithLevel(level).Msg(strings.TrimSpace(string(p)))
+	w.log.WithLevel(level).Str("error", strings.TrimSpace(string(p))).Msg("a connection failed")
 	return len(p), nil
 }
 
