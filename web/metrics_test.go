@@ -206,6 +206,14 @@ func TestMetricsOfLag(t *testing.T) {
 	})
 }
 
+// Those who are live together have their heartbeats counted, too.
+func TestMetricsOfHeartbeats(t *testing.T) {
+	s := overTCP(t, setup{config: func(c *web.Config) { c.Heartbeat = 10 * time.Millisecond }})
+	s.subscribe(t, "/sse/x")
+	s.untilLive(t, 1)
+	until(t, "heartbeats are counted", func() bool { return s.scrape(t)["heartbeats_total"] >= 2 })
+}
+
 // cuts is how many were cut, by reason, where any was.
 func (s *host) cuts(t testing.TB) map[string]float64 {
 	t.Helper()
