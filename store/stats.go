@@ -71,8 +71,8 @@ func (db *DB) observe(c *commit, tx *bolt.Tx, begun time.Time) {
 type Stats struct {
 	// Streams is how many were ever written.
 	Streams int
-	// FileBytes is the size of the file, and FreeBytes how much of it is free pages,
-	// which are used again before it grows.
+	// FileBytes is the size of the file, and FreeBytes how much of it is free: used
+	// before it grows.
 	FileBytes, FreeBytes uint64
 	// DiskBytes is how much room is left on the file's disk; where that cannot be known,
 	// as much as there can be.
@@ -91,17 +91,17 @@ func (db *DB) Stats() (Stats, error) {
 		return Stats{}, err
 	}
 	s := Stats{Streams: db.StreamCount(), FileBytes: uint64(info.Size()), DiskBytes: diskBytes(filepath.Dir(db.path))}
-	pages, err := freePages(f)
+	used, err := usedPages(f)
 	if err != nil {
 		return Stats{}, fmt.Errorf("%s %w", db.path, err)
 	}
-	s.FreeBytes = pages * checkPageSize
+	s.FreeBytes = s.FileBytes - min(s.FileBytes, used*checkPageSize)
 	return s, nil
 }
 
-// freePages reads how many pages are free. The file may be written meanwhile, and the
+// usedPages reads how many pages are in use. The file may be written meanwhile, and the
 // free list with it: then it is read again.
-func freePages(f *os.File) (n uint64, err error) {
+func usedPages(f *os.File) (n uint64, err error) {
 	for range 10 {
 		var m checkMeta
 		if m, err = readCheckMeta(f); err != nil {
@@ -113,11 +113,11 @@ func freePages(f *os.File) (n uint64, err error) {
 			continue
 		}
 		if h.count < 0xFFFF {
-			return uint64(h.count), nil
+			return m.pages - uint64(h.count), nil
 		}
 		var b [checkHeadSize + 8]byte
 		if err = c.read(b[:], m.freeList); err == nil {
-			return checkOrder.Uint64(b[checkHeadSize:]), nil
+			return m.pages - checkOrder.Uint64(b[checkHeadSize:]), nil
 		}
 	}
 	return 0, err

@@ -12,8 +12,8 @@ import (
 )
 
 // Imports point one way: cmd, web, stream, store; but the wire format, which imports
-// nothing of ours, is for all. Only cmd and web log; only the store knows bbolt. A
-// store's tests may know what a stream asks of it.
+// nothing of ours, is for all. Only cmd and web log; only the store knows bbolt, only web
+// Prometheus. A store's tests may know what a stream asks of it.
 func TestImports(t *testing.T) {
 	const root = ".." // of the module
 	rooms := []string{"store", "stream", "web", "cmd"}
@@ -49,6 +49,9 @@ func TestImports(t *testing.T) {
 			}
 			if strings.HasPrefix(imported, "github.com/rs/zerolog") && room(rel) < room("web") {
 				t.Errorf("%s logs", rel)
+			}
+			if strings.HasPrefix(imported, "github.com/prometheus/") && room(rel) != room("web") {
+				t.Errorf("%s has metrics of its own", rel)
 			}
 			if strings.HasPrefix(imported, "go.etcd.io/bbolt") && room(rel) != room("store") {
 				t.Errorf("%s imports bbolt", rel)

@@ -21,7 +21,7 @@ var (
 	readyDesc     = desc("ready", "1 if the store can append and the server does not drain, as at /readyz; else 0.")
 	streamsDesc   = desc("streams", "Streams ever written.")
 	fileDesc      = desc("file_bytes", "Size of the file that holds the events.")
-	freeDesc      = desc("file_free_bytes", "Pages in the file that are used again before it grows.")
+	freeDesc      = desc("file_free_bytes", "Room in the file that is used before it grows.")
 	diskDesc      = desc("disk_free_bytes", "Room on the disk that the file is on, as far as it is for this process.")
 	firstDesc     = desc("stream_first", "Sequence of the oldest retained event of a stream.", "stream")
 	lastDesc      = desc("stream_last", "Sequence of the newest event of a stream.", "stream")

@@ -200,7 +200,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	metrics := web.NewMetrics(version())
+	metrics := web.NewMetrics(strings.Fields(version())[1])
 	tlsConfig, err := f.tlsConfig(f.db, log)
 	if err != nil {
 		return err
