@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"lastevent/stream"
 	"lastevent/web"
 )
 
@@ -106,7 +107,9 @@ func TestNoPprofUnlessAsked(t *testing.T) {
 
 // Requests count when they get a status, those that last as well.
 func TestMetricsOfRequests(t *testing.T) {
-	s := overTCP(t, setup{config: withDemo})
+	s := overTCP(t, setup{config: withDemo, log: func(l stream.Log) stream.Log { return failingLog{l} }})
+	s.publish(t, "broken", "1")
+	s.readUntilCut(t, "/sse/broken?follow=false")
 	s.subscribe(t, "/sse/x").position(t)
 	s.subscribe(t, "/demo/sse?client=0123456789abcdef").position(t)
 	s.do(t, "POST", "/demo/cut?client=0123456789abcdef&for=3s", "")
@@ -116,10 +119,10 @@ func TestMetricsOfRequests(t *testing.T) {
 	s.do(t, "BREW", "/sse/x", "")
 	until(t, "all are counted", func() bool { return s.scrape(t)[`http_requests_total{method="GET",status="none"}`] == 1 })
 	s.wantMetrics(t, []string{"http_requests_total"}, map[string]float64{
-		`http_requests_total{method="GET",status="2xx"}`:   2,
+		`http_requests_total{method="GET",status="2xx"}`:   3,
 		`http_requests_total{method="GET",status="none"}`:  1,
 		`http_requests_total{method="GET",status="4xx"}`:   1,
-		`http_requests_total{method="POST",status="2xx"}`:  1,
+		`http_requests_total{method="POST",status="2xx"}`:  2,
 		`http_requests_total{method="HEAD",status="2xx"}`:  1,
 		`http_requests_total{method="other",status="4xx"}`: 1,
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strconv"
@@ -62,7 +63,7 @@ func (s *host) wantMetrics(t testing.TB, names []string, want map[string]float64
 
 func TestMetricsOfAppends(t *testing.T) {
 	s := newHost(t, setup{retention: store.Retention{Events: 2, Bytes: 100}, config: func(c *web.Config) {
-		c.Inside.Streams = []string{"x", "never"}
+		c.Inside.Streams = []string{"x", "never", "x"}
 	}})
 	keyed := []string{"Content-Type: application/x-ndjson", "Idempotency-Key: k"}
 	batch := `{"data":"a"}` + "\n" + `{"data":"b"}` + "\n" + `{"data":"c"}`
@@ -268,6 +269,16 @@ func TestMetricsOfCuts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// readUntilCut reads what cannot be read to its end.
+func (s *host) readUntilCut(t testing.TB, target string, headers ...string) {
+	defer func() {
+		if err := recover(); err != http.ErrAbortHandler {
+			t.Errorf("a read that fails is not cut: %v", err)
+		}
+	}()
+	s.do(t, "GET", target, "", headers...)
 }
 
 // A failingLog cannot be read.

@@ -72,6 +72,7 @@ func (c *Config) setDefaults() {
 	c.Retry = cmp.Or(c.Retry, time.Second)
 	c.MaxEventBytes = cmp.Or(c.MaxEventBytes, 1<<20)
 	c.MaxBatchBytes = cmp.Or(c.MaxBatchBytes, max(16<<20, c.MaxEventBytes))
+	c.Inside.Streams = slices.Compact(slices.Sorted(slices.Values(c.Inside.Streams)))
 	if c.Inside.Metrics == nil {
 		c.Inside.Metrics = NewMetrics("")
 	}
