@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -125,5 +126,18 @@ func TestMetricsOfRequests(t *testing.T) {
 		`http_requests_total{method="POST",status="2xx"}`:  2,
 		`http_requests_total{method="HEAD",status="2xx"}`:  1,
 		`http_requests_total{method="other",status="4xx"}`: 1,
+	})
+}
+
+// Counting does not keep net/http from giving up a connection whose body is too large.
+func TestConnectionAfterTooLargeABody(t *testing.T) {
+	inBubble(t, setup{}, func(t *testing.T, s *host) {
+		w := s.send(t, "POST /sse/x", "Content-Length: 2000")
+		if _, err := io.WriteString(w, strings.Repeat("x", 2000)); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.response(t); r.StatusCode != 413 || !r.Close {
+			t.Errorf("%s, and the connection's end is announced: %t", r.Status, r.Close)
+		}
 	})
 }
