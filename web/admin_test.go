@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"lastevent/stream"
 	"lastevent/web"
@@ -139,5 +140,6 @@ func TestConnectionAfterTooLargeABody(t *testing.T) {
 		if r := w.response(t); r.StatusCode != 413 || !r.Close {
 			t.Errorf("%s, and the connection's end is announced: %t", r.Status, r.Close)
 		}
+		time.Sleep(time.Second) // for net/http to be done with it
 	})
 }
