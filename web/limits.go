@@ -184,14 +184,14 @@ func (s *Server) refuses(reason error, addr string) {
 	}
 	g.mu.Unlock()
 	if warn {
-		s.config.Log.Warn().AnErr("reason", reason).Str("addr", addr).Msg("a limit refuses clients; it is said once a minute at most")
+		s.config.Log.Warn().Err(reason).Str("addr", addr).Msg("a limit refuses clients; it is said once a minute at most")
 	}
 }
 
 // tooMany answers a request that a limit refuses, and of which nothing was done.
 func (s *Server) tooMany(w http.ResponseWriter, r *http.Request, reason error, again time.Duration) {
 	s.refuses(reason, r.RemoteAddr)
-	s.config.Log.Debug().AnErr("reason", reason).Str("addr", r.RemoteAddr).Msg("refused")
+	s.config.Log.Debug().Err(reason).Str("addr", r.RemoteAddr).Msg("refused")
 	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(again.Seconds()))))
 	problem(w, http.StatusTooManyRequests, reason.Error()+"; nothing was done, try again later")
 }

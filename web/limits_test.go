@@ -370,9 +370,9 @@ func TestRefusalsAreLogged(t *testing.T) {
 		synctest.Wait()
 		for what, want := range map[string]int{
 			`"level":"warn"`: 2,
-			`"level":"warn","reason":"there are as many clients as --max-clients allows","addr":"203.0.113.7"`: 1,
-			`"level":"debug","reason":"this address publishes more often`:                                      2,
-			`"reason":"there are as many clients as --max-clients allows","message":"unsubscribed"`:            3,
+			`"level":"warn","error":"there are as many clients as --max-clients allows","addr":"203.0.113.7"`: 1,
+			`"level":"debug","error":"this address publishes more often`:                                      2,
+			`"reason":"overload","error":"there are as many clients as --max-clients allows","message":"cut"`: 3,
 		} {
 			if n := strings.Count(log.String(), what); n != want {
 				t.Errorf("%s is there %d times, want %d", what, n, want)

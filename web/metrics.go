@@ -131,6 +131,9 @@ func nameOf(err error, reasons []reason) string {
 var cutReasons = []reason{
 	{"draining", []error{errDraining}},
 	{"demo", []error{errCut}},
+	{"token", []error{errTokenEnded}},
+	{"age", []error{errAge}},
+	{"overload", []error{errOverloaded, errCrowded}},
 	{"slow", []error{os.ErrDeadlineExceeded}},
 	// A connection that the client has closed or reset, as writing to it shows.
 	{"gone", []error{syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNABORTED, io.ErrClosedPipe, net.ErrClosed, context.Canceled}},
