@@ -31,14 +31,17 @@ func run(args []string) int {
 		SilenceUsage:  true,
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(serveCommand(), tokenCommand(), benchCommand(), healthcheckCommand(), versionCommand())
+	root.AddCommand(serveCommand(), publishCommand(), tailCommand(), doctorCommand(),
+		tokenCommand(), healthcheckCommand(), benchCommand(), versionCommand())
 	root.SetArgs(withDefaultCommand(args))
 	err := root.Execute()
 	var failed *failure
+	var ended *exit
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &ended):
+		return ended.status
 	case errors.As(err, &failed):
 		return exitFailed // logged already
 	}
