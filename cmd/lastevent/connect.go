@@ -100,7 +100,7 @@ func (s signalled) Error() string { return "stopped by a signal: " + s.String() 
 
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second
 // ends the process.
-func untilSignal() (ctx context.Context, stop func()) {
+func untilSignal() (context.Context, context.CancelCauseFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -110,7 +110,20 @@ func untilSignal() (ctx context.Context, stop func()) {
 			cancel(signalled{s})
 		}
 	}()
-	return ctx, func() { signal.Stop(signals); cancel(nil) }
+	return ctx, cancel
+}
+
+// untilUnread ends a context when nobody reads standard output any more, if that is a
+// pipe, although nothing is written.
+func untilUnread(cancel context.CancelCauseFunc) {
+	if s, err := os.Stdout.Stat(); err != nil || s.Mode()&os.ModeNamedPipe == 0 {
+		return
+	}
+	go func() {
+		if waitUnread(os.Stdout) {
+			cancel(signalled{syscall.SIGPIPE})
+		}
+	}()
 }
 
 // ended tells the user about the error of a command's work, and returns the program's.

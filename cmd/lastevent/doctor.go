@@ -66,8 +66,8 @@ func (f *doctorFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := untilSignal()
-	defer stop()
+	ctx, cancel := untilSignal()
+	defer cancel(nil)
 	healthy, err := doctor.Run(ctx, doctor.Config{
 		Server: server, Stream: f.stream, Origin: f.origin, Idle: f.idle,
 		Report: func(d doctor.Finding) {

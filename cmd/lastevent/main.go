@@ -19,6 +19,9 @@ const (
 	exitUsage  = 2
 )
 
+// tagged are commands of builds with a tag.
+var tagged []func() *cobra.Command
+
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
@@ -33,6 +36,9 @@ func run(args []string) int {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(serveCommand(), publishCommand(), tailCommand(), doctorCommand(),
 		tokenCommand(), healthcheckCommand(), benchCommand(), versionCommand())
+	for _, command := range tagged {
+		root.AddCommand(command())
+	}
 	root.SetArgs(withDefaultCommand(args))
 	err := root.Execute()
 	var failed *failure

@@ -63,8 +63,8 @@ command line is wrong, 130 or 143 stopped by SIGINT or SIGTERM.
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal()
-			defer stop()
+			ctx, cancel := untilSignal()
+			defer cancel(nil)
 			p := &client.Publisher{Server: server, Stream: args[0], Waiting: sayOnce("publish")}
 			receipt, err := f.publish(ctx, p, args[1:])
 			if err != nil {

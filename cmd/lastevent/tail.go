@@ -54,8 +54,8 @@ have a state. Beside the file there is one with .lock at its end.
 
 Exit status: 0 the stream has ended, the limit is reached, or all is read with
 --no-follow; 1 failure; 2 the command line is wrong; 3 a gap, with --fail-on-gap; 130 or
-143 stopped by SIGINT or SIGTERM. Two of these during a command end tail at once; after
-one the command may finish.
+143 stopped by SIGINT or SIGTERM; 141 nobody reads its output any more. After one signal
+a command of --exec may finish; a second ends tail at once.
 
 --url and --token-file can be given as LASTEVENT_URL and LASTEVENT_TOKEN_FILE.`,
 		Example: `  lastevent tail greetings
@@ -111,8 +111,8 @@ func (f *tailFlags) validate(stream string) error {
 
 // follow follows the stream until it ends, or a signal comes.
 func (f *tailFlags) follow(server *client.Server, stream string) error {
-	ctx, stop := untilSignal()
-	defer stop()
+	ctx, cancel := untilSignal()
+	defer cancel(nil)
 	follower := &client.Follower{
 		Server:  server,
 		Stream:  stream,
@@ -137,6 +137,7 @@ func (f *tailFlags) follow(server *client.Server, stream string) error {
 		follower.SettleEach = true
 		follower.Consumer = &runner{command: f.exec, stream: stream, state: state, gaps: gaps}
 	} else {
+		untilUnread(cancel)
 		follower.Consumer = newWriter(os.Stdout, f.output, state, gaps)
 	}
 	return follower.Run(ctx)

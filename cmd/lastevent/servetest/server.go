@@ -90,16 +90,22 @@ func environment(more ...string) []string {
 	return append(env, more...)
 }
 
-// Run runs the program in dir until it exits, and returns its status and what it
-// wrote to standard error. It kills one that does not exit.
-func Run(t *testing.T, dir string, env []string, args ...string) (status int, stderr string) {
+// Program returns the path of the program under test.
+func Program(t *testing.T) string {
 	t.Helper()
 	if err := lookAtSources(); err != nil {
 		t.Fatal(err)
 	}
+	return binary
+}
+
+// Run runs the program in dir until it exits, and returns its status and what it
+// wrote to standard error. It kills one that does not exit.
+func Run(t *testing.T, dir string, env []string, args ...string) (status int, stderr string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd := exec.CommandContext(ctx, Program(t), args...)
 	cmd.Env = environment(env...)
 	return runIn(t, dir, cmd)
 }

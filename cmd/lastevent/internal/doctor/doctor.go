@@ -77,19 +77,19 @@ func Run(ctx context.Context, c Config) (healthy bool, err error) {
 	defer cancel()
 	plain := x.listen(ctx, "identity")
 	compressed := x.listen(ctx, "gzip")
-	begun := plain.begins(wait)
-	compressed.begins(wait)
+	awaitAll(plain.began, compressed.began)
 	if !x.publish(ctx) {
 		return false, context.Cause(ctx)
 	}
-	plain.has(wait)
-	compressed.has(wait)
-	x.checkEvents(plain)
-	x.checkCompression(compressed)
+	awaitAll(plain.all, compressed.all)
+	begun := x.checkEvents(plain)
 	x.checkResume(ctx)
 	x.checkOrigin(ctx)
-	x.checkCut(ctx)
-	x.checkIdle(ctx, plain, begun)
+	if begun {
+		x.checkCompression(compressed, plain)
+		x.checkCut(ctx)
+		x.checkIdle(ctx, plain)
+	}
 	return x.healthy, context.Cause(ctx)
 }
 
@@ -197,30 +197,35 @@ func (x *examination) heldBack(l *listener) string {
 	return fmt.Sprintf("events come late: half of them by %s and more, the latest by %s", round(late[events/2]), round(late[events-1]))
 }
 
-func (x *examination) checkEvents(l *listener) {
-	if _, err := l.state(); err != nil && !l.has(0) {
-		x.problem("events", curesServer, "the stream cannot be followed: %v", err)
-		return
-	}
-	if held := x.heldBack(l); held != "" {
-		x.problem("events", curesBuffering, "%s", held)
-		return
-	}
+// checkEvents reports whether the stream can be followed at all.
+func (x *examination) checkEvents(l *listener) (begun bool) {
+	begun = happened(l.began)
+	_, err := l.state()
+	held := x.heldBack(l)
 	late, _ := x.lateness(l)
-	x.ok("events", "%d events came at once, the latest by %s", events, round(late[events-1]))
+	switch {
+	case !begun && err != nil:
+		x.problem("events", curesServer, "the stream cannot be followed: %v", err)
+	case !begun:
+		x.problem("events", curesBuffering, "nothing comes while a response lasts, not even its beginning; the checks of lasting responses are left out")
+	case held != "":
+		x.problem("events", curesBuffering, "%s", held)
+	default:
+		x.ok("events", "%d events came at once, the latest by %s", events, round(late[events-1]))
+	}
+	return begun
 }
 
 // checkCompression is checkEvents for who takes compressed responses, as browsers do.
-func (x *examination) checkCompression(l *listener) {
-	encoding := l.encoding()
+func (x *examination) checkCompression(l, plain *listener) {
 	held := x.heldBack(l)
-	switch {
+	switch encoding := l.encoding(); {
+	case held != "" && x.heldBack(plain) == "":
+		x.problem("compression", curesCompression, "with Accept-Encoding: gzip, %s", held)
 	case encoding == "":
 		x.ok("compression", "the stream is not compressed")
-	case held != "":
-		x.problem("compression", curesCompression, "it is compressed with %s, and %s", encoding, held)
 	default:
-		x.ok("compression", "compressed with %s, and events come at once", encoding)
+		x.ok("compression", "compressed with %s, and that holds nothing back", encoding)
 	}
 }
 
@@ -309,11 +314,7 @@ func (x *examination) checkCut(ctx context.Context) {
 }
 
 // checkIdle waits whether a connection without events lasts.
-func (x *examination) checkIdle(ctx context.Context, l *listener, begun bool) {
-	if !begun {
-		x.skipped("idle", "as nothing comes through at once")
-		return
-	}
+func (x *examination) checkIdle(ctx context.Context, l *listener) {
 	select {
 	case <-l.done:
 	case <-time.After(time.Until(x.sent[events-1].Add(x.Idle))):

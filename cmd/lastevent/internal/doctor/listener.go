@@ -101,25 +101,25 @@ func (l *listener) take(m sse.Message) {
 	}
 }
 
-// begins waits for the beginning of the response, and reports whether it came.
-func (l *listener) begins(wait time.Duration) bool { return happens(l.began, l.done, wait) }
+// awaitAll waits until each is closed, but not for long.
+func awaitAll(each ...<-chan struct{}) {
+	late := time.After(wait)
+	for _, c := range each {
+		select {
+		case <-c:
+		case <-late:
+			return
+		}
+	}
+}
 
-// has waits for all events, and reports whether they came.
-func (l *listener) has(wait time.Duration) bool { return happens(l.all, l.done, wait) }
-
-func happens(what, done <-chan struct{}, wait time.Duration) bool {
+func happened(c <-chan struct{}) bool {
 	select {
-	case <-what:
+	case <-c:
 		return true
 	default:
+		return false
 	}
-	select {
-	case <-what:
-		return true
-	case <-done:
-	case <-time.After(wait):
-	}
-	return false
 }
 
 func (l *listener) encoding() string {
