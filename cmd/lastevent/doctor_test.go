@@ -38,6 +38,7 @@ func TestDoctorFinds(t *testing.T) {
 		"a clean end":         {body(endingClean), "cut"},
 		"an idle cut":         {body(idleUntil(func() { panic(http.ErrAbortHandler) })), "idle"},
 		"an idle end":         {body(idleUntil(func() {})), "idle"},
+		"a short life":        {body(shortLived), "events"},
 		"no publishes":        {withoutPosts, "publish"},
 		"another server":      {func(*httputil.ReverseProxy) http.Handler { return http.NotFoundHandler() }, "server"},
 	} {
@@ -189,6 +190,12 @@ func idleUntil(end func()) harm {
 			return n, err
 		})
 	}
+}
+
+// shortLived cuts a body after a second, whatever it brings.
+func shortLived(body io.ReadCloser) io.Reader {
+	time.AfterFunc(time.Second, func() { body.Close() })
+	return body
 }
 
 func withoutHeader(name string) func(*httputil.ReverseProxy) http.Handler {

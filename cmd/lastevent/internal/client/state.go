@@ -15,6 +15,7 @@ type State struct {
 	path  string
 	lock  *os.File
 	saved record
+	there bool // the file, also after a power cut
 }
 
 // record is what the file holds.
@@ -51,13 +52,15 @@ func OpenState(path, stream string) (s *State, err error) {
 	if s.saved.Stream != stream {
 		return nil, fmt.Errorf("%s is of the stream %s, not of %s", path, s.saved.Stream, stream)
 	}
+	s.there = true
 	return s, nil
 }
 
 // Position returns what was saved last.
 func (s *State) Position() Position { return s.saved.Position }
 
-// Save makes the position durable. At any time the file has this one or the one before.
+// Save keeps the position. At any time the file has this one or an earlier one; after a
+// power cut, too.
 func (s *State) Save(p Position) error {
 	if p == s.saved.Position || p.ID == "" {
 		return nil
@@ -67,8 +70,11 @@ func (s *State) Save(p Position) error {
 	if err == nil {
 		err = replaceFile(s.path, append(text, '\n'))
 	}
+	if err == nil && !s.there {
+		err = syncFolder(filepath.Dir(s.path))
+	}
 	if err == nil {
-		s.saved = next
+		s.saved, s.there = next, true
 	}
 	return err
 }
@@ -85,10 +91,15 @@ func replaceFile(path string, content []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil || runtime.GOOS == "windows" {
-		return err
+	return os.Rename(f.Name(), path)
+}
+
+// syncFolder makes durable which files a folder has.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" { // which cannot
+		return nil
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

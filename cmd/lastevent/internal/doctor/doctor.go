@@ -197,10 +197,10 @@ func (x *examination) heldBack(l *listener) string {
 	return fmt.Sprintf("events come late: half of them by %s and more, the latest by %s", round(late[events/2]), round(late[events-1]))
 }
 
-// checkEvents reports whether the stream can be followed at all.
-func (x *examination) checkEvents(l *listener) (begun bool) {
-	begun = happened(l.began)
-	_, err := l.state()
+// checkEvents reports whether the stream can be followed for so long.
+func (x *examination) checkEvents(l *listener) bool {
+	begun := happened(l.began)
+	ended, err := l.state()
 	held := x.heldBack(l)
 	late, _ := x.lateness(l)
 	switch {
@@ -208,12 +208,14 @@ func (x *examination) checkEvents(l *listener) (begun bool) {
 		x.problem("events", curesServer, "the stream cannot be followed: %v", err)
 	case !begun:
 		x.problem("events", curesBuffering, "nothing comes while a response lasts, not even its beginning; the checks of lasting responses are left out")
+	case held != "" && err != nil:
+		x.problem("events", curesIdle, "a connection with events ended %s after the first of them; the checks of lasting responses are left out", round(ended.Sub(x.sent[0])))
 	case held != "":
 		x.problem("events", curesBuffering, "%s", held)
 	default:
-		x.ok("events", "%d events came at once, the latest by %s", events, round(late[events-1]))
+		x.ok("events", "%d events came at once, the slowest %s after its receipt", events, round(late[events-1]))
 	}
-	return begun
+	return begun && err == nil
 }
 
 // checkCompression is checkEvents for who takes compressed responses, as browsers do.
