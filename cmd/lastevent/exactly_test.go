@@ -19,7 +19,7 @@ import (
 )
 
 // The server is killed again and again under lastevent publish and lastevent tail, and
-// tail is killed, too. Who goes on by --state has every line, in order, and lines twice
+// tail is killed, too; and publish loses answers. Who goes on by --state has every line, in order, and lines twice
 // only where tail was killed.
 func TestPublishAndTailOverKills(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,8 @@ type killedTail struct {
 
 func (k *killedTail) run() {
 	t := k.t
-	publish := k.command("publish", "--close", "lines")
+	badNetwork := servetest.StartProxy(t, k.server.Addr, servetest.Faults{CutAfter: func() int64 { return rand.Int64N(1000) }})
+	publish := k.command("publish", "--url", "http://"+badNetwork.Addr, "--close", "lines")
 	lines, feed := io.Pipe()
 	publish.Stdin = lines
 	if err := publish.Start(); err != nil {
@@ -100,7 +101,7 @@ func (k *killedTail) await(lines int) {
 }
 
 func (k *killedTail) command(args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(k.server.Ctx, servetest.Program(k.t), append(args, "--url", k.server.URL)...)
+	cmd := exec.CommandContext(k.server.Ctx, servetest.Program(k.t), args...)
 	cmd.Dir, cmd.Stderr = k.dir, new(bytes.Buffer)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd
@@ -118,7 +119,7 @@ func (k *killedTail) startTail() {
 	if err == nil {
 		err = got.Truncate(int64(bytes.LastIndexByte(text, '\n') + 1))
 	}
-	k.tail = k.command(append([]string{"tail", "--state", "state", "--from", "earliest", "lines"}, k.args...)...)
+	k.tail = k.command(append([]string{"tail", "--url", k.server.URL, "--state", "state", "--from", "earliest", "lines"}, k.args...)...)
 	k.tail.Stdout = got
 	if err == nil {
 		err = k.tail.Start()

@@ -184,10 +184,11 @@ func (c *connection) read(ctx context.Context, messages *sse.Reader) error {
 		if m.Retry > 0 {
 			c.retry = m.Retry
 		}
+		first := c.Position.ID == "" // whoever crashes from here on has where to go on
 		if err := c.take(ctx, m); err != nil {
 			return err
 		}
-		if c.SettleEach {
+		if c.SettleEach || first {
 			if err := c.settle(); err != nil {
 				return err
 			}

@@ -88,22 +88,27 @@ func TestFollow(t *testing.T) {
 		"resumes after a cut": {
 			client.Follower{From: "earliest"},
 			[]answer{events(cut, "@0", "1", "2"), events(cut, "@2"), events(nil, "@2", "3", "end")},
-			"<1> <2> at 2 <3> end{} at 3", "from=earliest lastEventId=2&log=l lastEventId=2&log=l",
+			"at 0 <1> <2> at 2 <3> end{} at 3", "from=earliest lastEventId=2&log=l lastEventId=2&log=l",
 		},
 		"has an ID from the first byte on": {
 			client.Follower{},
 			[]answer{events(cut, "@5"), events(nil, "@5", "6", "end")},
 			"at 5 <6> end{} at 6", " lastEventId=5&log=l",
 		},
+		"settles where it starts before the first event": {
+			client.Follower{},
+			[]answer{events(nil, "@5", "6", "end")},
+			"at 5 <6> end{} at 6", "",
+		},
 		"begins anew where it had none": {
 			client.Follower{From: "-3"},
 			[]answer{refused, events(cut), events(nil, "@5", "end")},
-			"end{} at 5", "from=-3 from=-3 from=-3",
+			"at 5 end{} at 5", "from=-3 from=-3 from=-3",
 		},
 		"takes a clean end that is none for a cut": {
 			client.Follower{},
 			[]answer{events(nil, "@5", "6"), events(nil, "@6", "end")},
-			"<6> at 6 end{} at 6", " lastEventId=6&log=l",
+			"at 5 <6> at 6 end{} at 6", " lastEventId=6&log=l",
 		},
 		"is told that all is over": {
 			client.Follower{Position: client.Position{ID: "9", Log: "l"}},
@@ -118,12 +123,12 @@ func TestFollow(t *testing.T) {
 		"ends at the limit, over all connections": {
 			client.Follower{Limit: 3},
 			[]answer{events(cut, "@0", "1", "2"), events(nil, "@2", "3")},
-			"<1> <2> at 2 <3> at 3", "limit=3 lastEventId=2&limit=1&log=l",
+			"at 0 <1> <2> at 2 <3> at 3", "limit=3 lastEventId=2&limit=1&log=l",
 		},
 		"takes each once": {
 			client.Follower{},
 			[]answer{events(nil, "@5", "6", "6", "5", "7", "end")},
-			"<6> <7> end{} at 7", "",
+			"at 5 <6> <7> end{} at 7", "",
 		},
 		"has what was left out sent again": {
 			client.Follower{},
@@ -133,7 +138,7 @@ func TestFollow(t *testing.T) {
 		"may leave out other types": {
 			client.Follower{Types: []string{"message", "x y"}},
 			[]answer{events(cut, "@5", "7", "@9"), events(nil, "@9", "end")},
-			"<7> at 9 end{} at 9", "event=message&event=x+y event=message&event=x+y&lastEventId=9&log=l",
+			"at 5 <7> at 9 end{} at 9", "event=message&event=x+y event=message&event=x+y&lastEventId=9&log=l",
 		},
 		"settles after each": {
 			client.Follower{SettleEach: true},
@@ -143,12 +148,12 @@ func TestFollow(t *testing.T) {
 		"reads what there is": {
 			client.Follower{Once: true},
 			[]answer{{status: 200, header: "Content-Type: text/event-stream; charset=utf-8", body: events(nil, "@8", "9").body}},
-			"<9> at 9", "follow=false",
+			"at 8 <9> at 9", "follow=false",
 		},
 		"tries again where the server is overloaded": {
 			client.Follower{},
 			[]answer{{status: 503}, {status: 429}, {status: 502}, events(nil, "@5", "end")},
-			"end{} at 5", "   ",
+			"at 5 end{} at 5", "   ",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,7 +202,7 @@ func TestFollowSettlesBeforeAFailure(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := &recorder{fail: "<7>"}
 		_, got, err := follow(t, &client.Follower{Consumer: r}, events(cut, "@5", "6", "7"))
-		if want := "<6> at 6"; strings.Join(got, " ") != want || err != errTaken {
+		if want := "at 5 <6> at 6"; strings.Join(got, " ") != want || err != errTaken {
 			t.Errorf("got %q and %v, want %q", got, err, want)
 		}
 	})
@@ -208,7 +213,7 @@ func TestFollowNoticesSilence(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := client.Follower{Silence: 10 * time.Second}
 		s, got, err := follow(t, &f, events(errOpen, "@5", "6"), events(nil, "@6", "end"))
-		if want := "<6> at 6 end{} at 6"; strings.Join(got, " ") != want || err != nil {
+		if want := "at 5 <6> at 6 end{} at 6"; strings.Join(got, " ") != want || err != nil {
 			t.Errorf("got %q and %v, want %q", got, err, want)
 		}
 		if d := s.pauses()[0]; d < 10*time.Second || d > 12*time.Second {
