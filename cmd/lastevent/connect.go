@@ -64,19 +64,22 @@ func (f *connectFlags) server(flags *pflag.FlagSet) (*client.Server, error) {
 }
 
 func (f *connectFlags) token() (string, error) {
-	if f.tokenFile == "" {
-		return os.Getenv("LASTEVENT_TOKEN"), nil
+	text, from := os.Getenv("LASTEVENT_TOKEN"), "LASTEVENT_TOKEN"
+	if f.tokenFile != "" {
+		content, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		text, from = string(content), "--token-file "+f.tokenFile
 	}
-	text, err := os.ReadFile(f.tokenFile)
-	if err != nil {
-		return "", fmt.Errorf("--token-file: %w", err)
-	}
-	token := strings.TrimSpace(string(text))
-	if token == "" || strings.ContainsAny(token, " \r\n\t") {
-		return "", fmt.Errorf("--token-file %s must hold one token", f.tokenFile)
+	token := strings.TrimSpace(text)
+	if token == "" && f.tokenFile != "" || strings.ContainsFunc(token, notInToken) {
+		return "", fmt.Errorf("%s must hold one token", from)
 	}
 	return token, nil
 }
+
+func notInToken(c rune) bool { return c <= ' ' || c > '~' }
 
 // completeStream completes a stream's name with those of the server, where it is up.
 func (f *connectFlags) completeStream(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {

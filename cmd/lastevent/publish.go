@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 	"github.com/mattn/go-isatty"
@@ -88,6 +90,8 @@ func (f *publishFlags) validate(args []string) error {
 	switch {
 	case args[0] == "":
 		return errors.New("STREAM must not be empty")
+	case strings.ContainsFunc(f.key, unicode.IsControl):
+		return fmt.Errorf("--key %q must not hold control characters", f.key)
 	case len(args) == 2 && f.file != "":
 		return errors.New("--file and DATA exclude each other")
 	case f.json && (len(args) == 2 || f.file != ""):
