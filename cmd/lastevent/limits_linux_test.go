@@ -165,7 +165,7 @@ func TestLimitsBehindAProxy(t *testing.T) {
 	if rest, err := io.ReadAll(subscribe("203.0.113.7")); err != nil || len(rest) > 2 {
 		t.Errorf("a second client of an address: %q, %v", rest, err)
 	}
-	if !strings.Contains(s.Log(), `"stream":"x","addr":"203.0.113.7","time":`) {
+	if !strings.Contains(s.Log(), `"stream":"x","addr":"203.0.113.7","resumed":`) {
 		t.Error("the log has another address")
 	}
 }
