@@ -3,7 +3,6 @@ package store
 import (
 	"cmp"
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,14 +22,13 @@ import (
 const formatVersion = 2
 
 var (
-	metaBucket   = []byte("lastevent") // format, log
+	metaBucket   = []byte("lastevent") // of the file: see fileMeta
 	stateBucket  = []byte("streams")   // stream name: state
 	eventsBucket = []byte("events")    // stream name, sequence: block
 	keysBucket   = []byte("keys")      // stream name, hash of idempotency key: receipt
 	orderBucket  = []byte("order")     // stream name, sequence, hash of idempotency key
 
-	formatKey = []byte("format")
-	logKey    = []byte("log")
+	allBuckets = [][]byte{metaBucket, stateBucket, eventsBucket, keysBucket, orderBucket}
 )
 
 const (
@@ -66,6 +64,8 @@ type Options struct {
 type DB struct {
 	path       string
 	id         string
+	backup     bool   // the file is a backup, and has to be restored
+	backupOf   string // the log that the file was a backup of; empty if it was none
 	retention  Retention
 	maxStreams int
 	now        func() time.Time
@@ -140,6 +140,9 @@ func (db *DB) open() (err error) {
 		return err
 	}
 	err = db.view(db.readMeta)
+	if err == nil && db.backup {
+		err = db.restore()
+	}
 	if err == nil {
 		removeUnfinished(db.path)
 		err = db.view(db.checkStates)
@@ -185,7 +188,7 @@ func (db *DB) openBolt() (err error) {
 			}
 			err = lockFile(f, lockTimeout)
 			if err == nil {
-				err = dropCache(f)
+				err = cmp.Or(stillAt(db.path, f), dropCache(f))
 			}
 			if err == nil {
 				db.pages.opened, err = checkFile(f)
@@ -206,12 +209,7 @@ func (db *DB) openBolt() (err error) {
 // whole and on the disk, so that a crash on the way leaves nothing to open, and it
 // never takes the place of another.
 func create(path string) (err error) {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	f, err := os.CreateTemp(dir.Name(), filepath.Base(path)+".*.new")
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
 	if err != nil {
 		return err
 	}
@@ -227,13 +225,24 @@ func create(path string) (err error) {
 	if err := errors.Join(b.Update(writeMeta), b.Sync(), b.Close()); err != nil {
 		return err
 	}
-	if err = os.Link(temp, path); err != nil {
+	if err = putInPlace(temp, path); errors.Is(err, fs.ErrExist) {
+		return nil // another process was faster
+	}
+	return err
+}
+
+// putInPlace gives a file that is on the disk its name, which must not be taken.
+func putInPlace(temp, path string) error {
+	err := os.Link(temp, path)
+	if err != nil {
 		if _, err := os.Lstat(path); err == nil {
-			return nil // another process was faster
+			return fs.ErrExist
 		}
 		err = os.Rename(temp, path) // a file system without hard links
+	} else {
+		_ = os.Remove(temp) // it has its other name, at worst
 	}
-	return cmp.Or(err, dir.Sync())
+	return cmp.Or(err, syncDir(path))
 }
 
 // removeUnfinished removes what a crash left of a file on its way, beside one that is
@@ -249,42 +258,48 @@ func removeUnfinished(path string) {
 	}
 }
 
-func writeMeta(tx *bolt.Tx) error {
-	var errs []error
-	for _, name := range [][]byte{stateBucket, eventsBucket, keysBucket, orderBucket} {
-		_, err := tx.CreateBucket(name)
-		errs = append(errs, err)
-	}
-	meta, err := tx.CreateBucket(metaBucket)
+// syncDir has the name of a file on the disk.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	return errors.Join(append(errs,
-		meta.Put(formatKey, binary.BigEndian.AppendUint32(nil, formatVersion)),
-		meta.Put(logKey, []byte(newID())))...)
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func writeMeta(tx *bolt.Tx) error {
+	if err := createBuckets(tx); err != nil {
+		return err
+	}
+	return fileMeta{log: newID()}.put(tx.Bucket(metaBucket))
+}
+
+func createBuckets(tx *bolt.Tx) error {
+	var errs []error
+	for _, name := range allBuckets {
+		_, err := tx.CreateBucket(name)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // newID draws the name of a numbering: 16 characters, 80 bits.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
 func (db *DB) readMeta(tx *bolt.Tx) error {
-	meta := tx.Bucket(metaBucket)
-	if meta == nil {
+	if tx.Bucket(metaBucket) == nil {
 		return fmt.Errorf("%w: it is another program's bbolt file", ErrForeign)
 	}
-	format, id := meta.Get(formatKey), meta.Get(logKey)
-	if len(format) != 4 || len(id) == 0 {
-		return fmt.Errorf("%w: its format cannot be read", ErrDamaged)
+	m := metaIn(tx)
+	if err := m.check(); err != nil {
+		return err
 	}
-	if v := binary.BigEndian.Uint32(format); v != formatVersion {
-		return fmt.Errorf("%w: version %d, and this program reads %d; use the lastevent that wrote it, or another file", ErrVersion, v, formatVersion)
-	}
-	for _, name := range [][]byte{stateBucket, eventsBucket, keysBucket, orderBucket} {
+	for _, name := range allBuckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: the bucket %s is missing", ErrDamaged, name)
 		}
 	}
-	db.id = string(id)
+	db.id, db.backup = m.log, !m.backup.IsZero()
 	return nil
 }
 

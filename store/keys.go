@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
@@ -45,38 +46,56 @@ func getKey(keys *bolt.Bucket, name, key string, digest [32]byte, first uint64) 
 	if v == nil {
 		return Receipt{}, false, nil
 	}
-	if len(v) != keyRecord || binary.BigEndian.Uint32(v) != crcOf(k, v) {
+	r, usedFor, err := decodeReceipt(k, v)
+	if err != nil {
 		return Receipt{}, false, fmt.Errorf("%w: an idempotency key of stream %q", ErrDamaged, name)
 	}
-	r = Receipt{
-		Last:     binary.BigEndian.Uint64(v[36:]),
-		Count:    int(binary.BigEndian.Uint64(v[44:])),
-		Replayed: true,
-	}
+	r.Replayed = true
 	switch {
 	case r.Count > 0 && r.Last < first:
 		return Receipt{}, false, nil // evicted, and not yet removed
-	case !bytes.Equal(v[4:36], digest[:]):
+	case !bytes.Equal(usedFor, digest[:]):
 		return Receipt{}, false, ErrKeyReused
 	}
 	return r, true, nil
 }
 
-// putKey stores the receipt under the key. That of an append without events, which
-// only closes, has no event to be evicted with, and stays.
+// putKey stores the receipt under the key.
 func (c *commit) putKey(name, key string, digest [32]byte, r Receipt) {
 	k := recordKey(name, key)
-	v := append(make([]byte, 4, keyRecord), digest[:]...)
+	v, order := encodeReceipt(name, k, digest[:], r)
+	c.put(c.keys, k, v)
+	c.put(c.order, order, nil)
+}
+
+// encodeReceipt returns the record of the key, and the key of its entry in the order.
+// A receipt of an append without events, which only closes, has no event to be evicted
+// with, and stays.
+func encodeReceipt(name string, k, digest []byte, r Receipt) (v, order []byte) {
+	v = append(make([]byte, 4, keyRecord), digest...)
 	v = binary.BigEndian.AppendUint64(v, r.Last)
 	v = binary.BigEndian.AppendUint64(v, uint64(r.Count))
 	binary.BigEndian.PutUint32(v, crcOf(k, v))
-	evictedWith := r.Last
-	if r.Count == 0 {
-		evictedWith = math.MaxUint64
-	}
-	c.put(c.keys, k, v)
-	c.put(c.order, append(blockKey(nil, name, evictedWith), k[len(k)-keyHash:]...), nil)
+	return v, append(blockKey(nil, name, r.evictedWith()), k[len(k)-keyHash:]...)
 }
+
+// evictedWith is the sequence with which the receipt is evicted.
+func (r Receipt) evictedWith() uint64 {
+	if r.Count == 0 {
+		return math.MaxUint64
+	}
+	return r.Last
+}
+
+// decodeReceipt returns what a record holds, if it is whole.
+func decodeReceipt(k, v []byte) (r Receipt, digest []byte, err error) {
+	if len(v) != keyRecord || binary.BigEndian.Uint32(v) != crcOf(k, v) {
+		return Receipt{}, nil, errNotReceipt
+	}
+	return Receipt{Last: bigEndian(v[36:]), Count: int(bigEndian(v[44:]))}, v[4:36], nil
+}
+
+var errNotReceipt = errors.New("not a whole receipt")
 
 // removeKey removes the receipt that an entry of the order finds, unless the key was
 // used again since, for an append with another last event. It stays where its page

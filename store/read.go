@@ -181,13 +181,13 @@ func (l *Log) bounds(tx *bolt.Tx) (*bolt.Cursor, Bounds, error) {
 func (l *Log) state(tx *bolt.Tx) (cur *bolt.Cursor, s state, evicting *evictingError, err error) {
 	events := tx.Bucket(eventsBucket)
 	if s, _, err = loadState(tx.Bucket(stateBucket), events, l.name); err != nil {
-		return nil, newState(), nil, err
+		return nil, newState(0), nil, err
 	}
 	s, evicting = l.db.synced(tx, l.name, s)
 	cur = events.Cursor()
 	if now := l.db.now(); !s.empty() && l.db.retention.expired(s.firstTime, now) {
 		if evicting != nil {
-			return nil, newState(), nil, evicting
+			return nil, newState(0), nil, evicting
 		}
 		e := l.since(cur, s, now.Add(-l.db.retention.Age).UnixNano()+1)
 		s.first, s.firstTime, s.evicted = e.seq, e.time, e.total

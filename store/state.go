@@ -33,7 +33,7 @@ const (
 )
 
 // newState is that of a log never written.
-func newState() state { return state{first: 1} }
+func newState(base uint64) state { return state{first: base + 1, last: base} }
 
 func (s state) empty() bool { return s.first > s.last }
 
@@ -63,7 +63,8 @@ func loadState(states, events *bolt.Bucket, name string) (s state, stored bool, 
 		if k, _ := events.Cursor().Seek(prefix); bytes.HasPrefix(k, prefix) {
 			return state{}, false, errState(name)
 		}
-		return newState(), false, nil
+		m := metaIn(events.Tx())
+		return newState(m.base), false, m.check()
 	}
 	s, err = decodeState(name, b)
 	return s, true, err
