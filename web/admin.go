@@ -32,6 +32,9 @@ func (s *Server) adminRoutes() map[string]methods {
 	routes := map[string]methods{
 		"/metrics": {"GET": metrics.ServeHTTP},
 	}
+	if s.config.Backup != nil {
+		routes["/backup"] = methods{"GET": s.backup}
+	}
 	if s.config.Inside.Pprof {
 		routes["/debug/pprof/"] = methods{"GET": pprof.Index}
 		routes["/debug/pprof/cmdline"] = methods{"GET": pprof.Cmdline}
@@ -43,8 +46,9 @@ func (s *Server) adminRoutes() map[string]methods {
 }
 
 // Admin returns the handler of an address that only those who run the server can reach:
-// metrics, health, and the list of all streams. Where [Inside.Apart] is not set, the
-// server itself has the metrics too, for callers on its machine.
+// metrics, health, backups, and the list of all streams. Where [Inside.Apart] is not set,
+// the server itself has the metrics and backups too, for callers on its machine, unless
+// clients need tokens.
 func (s *Server) Admin() http.Handler { return s.admin }
 
 func (s *Server) allAdminRoutes() http.Handler {
@@ -56,7 +60,7 @@ func (s *Server) allAdminRoutes() http.Handler {
 	mux.Handle("/healthz", methods{"GET": s.healthz})
 	mux.Handle("/readyz", methods{"GET": s.readyz})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, http.StatusNotFound, "there is nothing here; this address is for /metrics, /healthz, /readyz and GET /sse")
+		problem(w, http.StatusNotFound, "there is nothing here; this address is for /metrics, /backup, /healthz, /readyz and GET /sse")
 	})
 	return mux
 }
@@ -70,11 +74,11 @@ func (s *Server) listAll(w http.ResponseWriter, r *http.Request) {
 
 // onlyLocal refuses all but callers on this machine that call it by its own name. One
 // that comes through a proxy is not from here: as a rule it calls the proxy's site, or
-// the proxy says for whom it asks.
+// the proxy says for whom it asks. Where others need a token, so would these.
 func (s *Server) onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !onLoopback(r) || !isLocalHost(r.Host) || forwarded(r.Header) {
-			problem(w, http.StatusForbidden, "this is for callers on the server's machine; --admin-listen gives it an address of its own")
+		if s.config.Access.Verifier != nil || !onLoopback(r) || !isLocalHost(r.Host) || forwarded(r.Header) {
+			problem(w, http.StatusForbidden, "this is for callers on the server's machine, where clients need no tokens; --admin-listen gives it an address of its own")
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -60,6 +61,9 @@ type Config struct {
 	TrustedProxies TrustedProxies
 	// Access is who may do what. Zero: everybody may do all.
 	Access Access
+	// Backup returns a copy of all that is stored, complete, and its size in bytes. The
+	// copy is closed when it has been read. Nil: there are no backups.
+	Backup func(context.Context) (io.ReadCloser, int64, error)
 	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
 	// Inside is for those who run the server.
@@ -114,11 +118,12 @@ type Server struct {
 	metrics *Metrics
 	// failures takes what may fail for each request alike, and so leaves most of it out:
 	// the metrics count them all.
-	failures zerolog.Logger
-	gate     *gate
-	bodies   atomic.Int64 // bytes of those that are on their way
-	watcher  *watcher
-	started  time.Time
+	failures  zerolog.Logger
+	gate      *gate
+	bodies    atomic.Int64 // bytes of those that are on their way
+	watcher   *watcher
+	started   time.Time
+	backingUp atomic.Bool
 
 	mu       sync.Mutex // guards clients, and draining, cuts and given together with them
 	clients  map[*client]struct{}
