@@ -32,6 +32,12 @@ func from(h http.Handler, local, method, target string, headers ...string) *http
 	return w
 }
 
+// Where clients need tokens, those who run the server have an address of their own.
+func TestNoAdminWithoutATokenWhereOthersNeedOne(t *testing.T) {
+	s := newHost(t, setup{config: func(c *web.Config) { c.Access.Verifier = some }})
+	isProblem(t, from(s, "127.0.0.1", "GET", "/metrics"), 403)
+}
+
 // On the address of the streams, only callers on the machine read metrics and profiles.
 func TestMetricsAreForCallersOnTheMachine(t *testing.T) {
 	s := newHost(t, setup{config: func(c *web.Config) {

@@ -229,6 +229,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 		return err
 	}
 	f.logStart(log, listeners, db)
+	logRestored(log, f.db, db)
 	stopAdmin := serveAdmin(adminListener, server.Admin(), log)
 	defer stopAdmin() // after all else but the store
 	if f.timeEvery > 0 {
@@ -248,6 +249,7 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 		MaxBatchBytes: int64(f.maxBatch),
 		AllowHosts:    f.allowHosts,
 		Access:        f.access.config(log),
+		Backup:        db.Backup,
 		Ready:         db.Err,
 	}
 	f.limitFlags.config(&c)
