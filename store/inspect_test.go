@@ -262,6 +262,7 @@ func TestRepairBringsNothingBack(t *testing.T) {
 	db := OpenForTest(t, path, Options{Retention: Retention{Events: 10}})
 	appendTens(t, db.Log("ring"), 100)
 	appendTens(t, db.Log("deleted"), 1)
+	mustAppend(t, db.Log("deleted"), strings.Repeat("x", 100_000))
 	must(t, db.Log("deleted").Delete(t.Context()))
 	mustAppend(t, db.Log("other"), "a")
 	CloseForTest(t, db)
@@ -275,5 +276,28 @@ func TestRepairBringsNothingBack(t *testing.T) {
 	}
 	if s := repaired.Streams[1]; s.Name != "ring" || s.Last != 1000 || s.First < 980 {
 		t.Errorf("%+v; want what was retained", s)
+	}
+}
+
+// TestRepairLeftOver repairs a file from which evicted events are still to be removed.
+func TestRepairLeftOver(t *testing.T) {
+	path, to := tempFile(t), tempFile(t)
+	db := OpenForTest(t, path, Options{})
+	for _, data := range []string{"a", "b", "c"} {
+		mustAppend(t, db.Log("s"), data)
+	}
+	events := contents(t, db)["s"].Events
+	CloseForTest(t, db)
+	edit(t, path, func(tx *bolt.Tx) error {
+		s, err := decodeState("s", tx.Bucket(stateBucket).Get([]byte("s")))
+		s.first, s.leftover = 2, true
+		s.evicted, s.firstTime = uint64(events[0].size()), events[1].Time.UnixNano()
+		return errors.Join(err, tx.Bucket(stateBucket).Put([]byte("s"), s.encode("s")))
+	})
+	wantWhole(t, mustInspect(t, path))
+	_, _, err := Repair(path, to)
+	must(t, err)
+	if got := storedEvents(t, to)["s"]; !cmp.Equal(got, events[1:]) {
+		t.Errorf("the new file has %+v", got)
 	}
 }
