@@ -63,7 +63,8 @@ func (p *Producer) Publish(key string, events ...Event) error {
 }
 
 // hangUp sends a request, and leaves at once or when the answer begins. It reports
-// whether that was a 201.
+// whether that was a 201. It has a connection of its own: where a request takes the one
+// of a HEAD that net/http is about to answer, and is canceled, the HEAD may be, too.
 func (p *Producer) hangUp(path, body string, header []string) (acknowledged bool) {
 	ctx, cancel := context.WithCancel(p.Server.Ctx)
 	defer cancel()
@@ -76,7 +77,7 @@ func (p *Producer) hangUp(path, body string, header []string) (acknowledged bool
 	if err != nil {
 		return false
 	}
-	res, err := p.Server.HTTP.Do(req)
+	res, err := p.Server.once.Do(req)
 	if err != nil {
 		return false
 	}

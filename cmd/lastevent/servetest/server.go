@@ -144,6 +144,7 @@ type Server struct {
 	URL  string // without a slash at the end
 
 	t      *testing.T
+	once   *http.Client // has a connection for each request
 	args   []string
 	env    []string   // more variables
 	passed []*os.File // sockets, as systemd passes them
@@ -196,6 +197,9 @@ func prepare(t *testing.T, addr string, flags ...string) *Server {
 		s.serves, s.URL = addr, "http://localhost"
 		s.HTTP.Transport.(*http.Transport).DialContext = s.dial
 	}
+	alone := s.HTTP.Transport.(*http.Transport).Clone()
+	alone.DisableKeepAlives = true
+	s.once = &http.Client{Transport: alone}
 	s.args = append([]string{"serve", "--listen", s.Addr, "--db", s.DB, "--time-every", "0"}, flags...)
 	t.Cleanup(func() {
 		cancel()
