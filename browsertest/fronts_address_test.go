@@ -3,7 +3,6 @@
 package browsertest
 
 import (
-	"strings"
 	"testing"
 
 	"lastevent/cmd/lastevent/servetest"
@@ -25,9 +24,7 @@ func TestProxiesTellTheAddress(t *testing.T) {
 			if err := client.Read(sub, func() bool { return !client.Began }); err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(s.Log(), `"addr":"127.0.0.1",`) {
-				t.Error("the log has another address")
-			}
+			s.AwaitLog(`"addr":"127.0.0.1",`)
 		})
 	}
 }

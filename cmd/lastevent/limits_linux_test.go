@@ -34,6 +34,7 @@ func TestMoreThanMaxClients(t *testing.T) {
 	if err := h.Stop(); err != nil {
 		t.Error(err)
 	}
+	s.AwaitLog(`"level":"warn"`)
 	if n := strings.Count(s.Log(), `"level":"warn"`); n != 1 {
 		t.Errorf("%d warnings", n)
 	}
@@ -85,7 +86,7 @@ func TestMaxConnections(t *testing.T) {
 		t.Errorf("it gets %q", block)
 	}
 	t.Logf("let in after %v", time.Since(begun))
-	await(t, s, "a warning", func() bool { return strings.Contains(s.Log(), "there are as many connections as") })
+	s.AwaitLog("there are as many connections as")
 	for _, conn := range idle {
 		conn.Close()
 	}
@@ -165,9 +166,7 @@ func TestLimitsBehindAProxy(t *testing.T) {
 	if rest, err := io.ReadAll(subscribe("203.0.113.7")); err != nil || len(rest) > 2 {
 		t.Errorf("a second client of an address: %q, %v", rest, err)
 	}
-	if !strings.Contains(s.Log(), `"stream":"x","addr":"203.0.113.7","resumed":`) {
-		t.Error("the log has another address")
-	}
+	s.AwaitLog(`"stream":"x","addr":"203.0.113.7","resumed":`)
 }
 
 func TestWrongLimits(t *testing.T) {

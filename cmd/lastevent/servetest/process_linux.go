@@ -105,5 +105,17 @@ func (s *Server) Goroutines() int {
 	return n
 }
 
+// AwaitLog waits until the server's processes have written the text to standard error.
+func (s *Server) AwaitLog(text string) {
+	s.t.Helper()
+	for !strings.Contains(s.logged(), text) {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-s.Ctx.Done():
+			s.t.Fatalf("the log does not say %s", text)
+		}
+	}
+}
+
 // Log is what the server's processes wrote to standard error.
 func (s *Server) Log() string { return s.logged() }
