@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"time"
 
@@ -82,6 +83,16 @@ func maxConnections(clients, descriptors int) int {
 func (f *limitFlags) config(c *web.Config) {
 	c.Limits, c.TrustedProxies = f.limits, f.trusted
 	c.Limits.MaxClients = maxClients(f.limits.MaxClients, maxDescriptors())
+}
+
+// limitAll has the listeners share the bound. To close those returned ends what waits
+// for a place, too.
+func limitAll(listeners []net.Listener, c *web.Connections) []net.Listener {
+	var limited []net.Listener
+	for _, l := range listeners {
+		limited = append(limited, c.Limit(l))
+	}
+	return limited
 }
 
 // connections bounds those of h. When there are as many as can be, those that do

@@ -1,9 +1,11 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +136,32 @@ func TestConnectionsGiveTheirPlacesBack(t *testing.T) {
 	if strings.Contains(s.Log(), "there are as many connections as") {
 		t.Error("connections have kept their places")
 	}
+}
+
+// A stop does not wait for a place for a connection: clients are cut, as ever.
+func TestStopWhileAConnectionWaits(t *testing.T) {
+	t.Parallel()
+	s := servetest.Start(t, "--max-clients", "10") // and so 1000 connections
+	s.HTTP.CloseIdleConnections()
+	sub := s.Dial()
+	s.Send(sub, "GET /sse/x HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	s.ReadBlock(sub)
+	var others []net.Conn
+	for range 1100 {
+		conn := s.Dial()
+		others = append(others, conn)
+		s.Send(conn, "POST /sse/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n")
+	}
+	s.AwaitLog("there are as many connections as")
+	s.Terminate()
+	_ = sub.SetReadDeadline(time.Now().Add(20 * time.Second)) // a third of what a body has
+	if _, err := io.ReadAll(sub); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the client is not cut")
+	}
+	for _, conn := range others {
+		conn.Close()
+	}
+	s.Wait()
 }
 
 // The flags reach the server, which believes the proxy whom requests are from.

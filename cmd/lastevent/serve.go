@@ -314,7 +314,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	h.Protocols.SetHTTP1(true)
 	h.Protocols.SetUnencryptedHTTP2(true) // as proxies may speak it
 	h.ConnContext = server.ConnContext
-	limited := f.connections(h, log)
+	limited := limitAll(listeners, f.connections(h, log))
 	serve := h.Serve
 	if tlsConfig != nil {
 		h.Protocols.SetHTTP2(true)
@@ -322,9 +322,9 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 		serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
 	}
 	var accepting sync.WaitGroup
-	served := make(chan error, len(listeners))
-	for _, l := range listeners {
-		accepting.Go(func() { served <- serve(limited.Limit(l)) })
+	served := make(chan error, len(limited))
+	for _, l := range limited {
+		accepting.Go(func() { served <- serve(l) })
 	}
 	notify(log, daemon.SdNotifyReady)
 	var err error
@@ -337,7 +337,7 @@ func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), list
 	}
 	notify(log, daemon.SdNotifyStopping)
 	restoreSignals() // a second signal ends the process at once
-	if err := stopServing(h, listeners, &accepting, conns, server.Drain); err != nil {
+	if err := stopServing(h, limited, &accepting, conns, server.Drain); err != nil {
 		log.Warn().Err(err).Msg("cut what did not finish in time")
 	}
 	return err
