@@ -307,10 +307,14 @@ func (res *connResponse) cut() {
 }
 
 // reset closes the connection: without the final chunk, or by a reset where there are
-// no chunks.
+// no chunks. It never waits for the client, as TLS would to announce its end.
 func (res *connResponse) reset() {
 	if tcp, ok := under(res.conn).(*net.TCPConn); ok && !res.chunked {
 		_ = tcp.SetLinger(0) // the connection is closed all the same
+	}
+	if tls, ok := res.conn.(interface{ NetConn() net.Conn }); ok {
+		_ = tls.NetConn().Close()
+		return
 	}
 	res.close()
 }
