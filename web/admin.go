@@ -77,7 +77,7 @@ func (s *Server) listAll(w http.ResponseWriter, r *http.Request) {
 // the proxy says for whom it asks. Where others need a token, so would these.
 func (s *Server) onlyLocal(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.config.Access.Verifier != nil || !onLoopback(r) || !isLocalHost(r.Host) || forwarded(r.Header) {
+		if s.config.Access.Verifier != nil || !onLoopback(r) || !isLocalHost(r.Host) || forwarded(r) {
 			problem(w, http.StatusForbidden, "this is for callers on the server's machine, where clients need no tokens; --admin-listen gives it an address of its own")
 			return
 		}
@@ -85,9 +85,14 @@ func (s *Server) onlyLocal(next http.Handler) http.Handler {
 	})
 }
 
-func forwarded(h http.Header) bool {
+// forwarded reports whether the request may have come through a proxy. HTTP/1.0 is what
+// nginx speaks where it is told nothing, and then it says nothing of whom it asks for.
+func forwarded(r *http.Request) bool {
+	if !r.ProtoAtLeast(1, 1) {
+		return true
+	}
 	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip"} {
-		if h.Get(name) != "" {
+		if r.Header.Get(name) != "" {
 			return true
 		}
 	}

@@ -32,6 +32,14 @@ func from(h http.Handler, local, method, target string, headers ...string) *http
 	return w
 }
 
+// overHTTP10 is from, as by a proxy that says nothing of itself, like nginx unless told to.
+func overHTTP10(h http.Handler, path string) *httptest.ResponseRecorder {
+	return from(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Proto, r.ProtoMinor = "HTTP/1.0", 0
+		h.ServeHTTP(w, r)
+	}), "127.0.0.1", "GET", path)
+}
+
 // Where clients need tokens, those who run the server have an address of their own.
 func TestNoAdminWithoutATokenWhereOthersNeedOne(t *testing.T) {
 	s := newHost(t, setup{config: func(c *web.Config) { c.Access.Verifier = some }})
@@ -57,6 +65,7 @@ func TestMetricsAreForCallersOnTheMachine(t *testing.T) {
 			"a name that resolves": from(s, "127.0.0.1", "GET", path, "Host: evil.example"),
 			"X-Forwarded-For":      from(s, "127.0.0.1", "GET", path, "X-Forwarded-For: 192.0.2.2"),
 			"Forwarded":            from(s, "127.0.0.1", "GET", path, "Forwarded: for=192.0.2.2"),
+			"HTTP/1.0":             overHTTP10(s, path),
 			"Via":                  from(s, "127.0.0.1", "GET", path, "Via: 1.1 proxy"),
 		} {
 			if detail := isProblem(t, w, 403); strings.Contains(w.Body.String(), "go_") {
