@@ -27,7 +27,8 @@ type accessFlags struct {
 	cookie           string
 	origins          []string
 
-	keys []access.Key // of the files
+	flags *pflag.FlagSet
+	keys  []access.Key // of the files
 }
 
 // What anonymous clients can be allowed.
@@ -37,6 +38,7 @@ const (
 )
 
 func (f *accessFlags) add(flags *pflag.FlagSet) {
+	f.flags = flags
 	flags.StringSliceVar(&f.anonymous, "anonymous", nil, "`actions` that need no token: publish, subscribe or both; without this flag none if there are keys, and else all, which --listen then must keep to this machine")
 	flags.StringSliceVar(&f.secretFiles, "jwt-secret-file", nil, "`file` with a secret of at least 32 bytes, as from openssl rand -hex 32; tokens signed with it by HS256 are valid; repeatable, as for a rotation")
 	flags.StringSliceVar(&f.keyFiles, "jwt-key-file", nil, "`file` with a public key in PEM; tokens signed with its private key by RS256, ES256 or EdDSA, as the key is, are valid; repeatable")
@@ -90,6 +92,9 @@ func (f *accessFlags) checkListeners(listeners []net.Listener) error {
 
 // validateTokens checks what tokens are judged by, and reads the files.
 func (f *accessFlags) validateTokens() error {
+	if err := f.checkEmpty(); err != nil {
+		return err
+	}
 	for _, files := range []struct {
 		flag  string
 		names []string
@@ -125,6 +130,22 @@ func (f *accessFlags) validateTokens() error {
 	}
 	if f.issuer == "" && f.audience == "" {
 		return errors.New("--jwks-url needs --jwt-issuer or --jwt-audience, as its keys may sign tokens for others too")
+	}
+	return nil
+}
+
+// checkEmpty refuses what is given and says nothing: a variable that is empty by mistake
+// must not let in everybody.
+func (f *accessFlags) checkEmpty() error {
+	for name, empty := range map[string]bool{
+		"jwt-secret-file": len(f.secretFiles) == 0,
+		"jwt-key-file":    len(f.keyFiles) == 0,
+		"jwks-url":        f.jwksURL == "",
+		"jwt-issuer":      f.issuer == "",
+	} {
+		if empty && f.flags.Changed(name) {
+			return fmt.Errorf("--%s must not be empty where it is given", name)
+		}
 	}
 	return nil
 }
