@@ -23,8 +23,8 @@ type insideFlags struct {
 
 func (f *insideFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.adminListen, "admin-listen", "",
-		"`address` of its own for /metrics, /healthz, /readyz, the list of all streams at /sse, and pprof; whoever reaches it reads them, so keep it from the public. "+
-			"Without it, /metrics and pprof are at --listen, for callers on this machine")
+		"`address` of its own for /metrics, /backup, /healthz, /readyz, the list of all streams at /sse, and pprof; whoever reaches it can have all events, without a token, so keep it from the public. "+
+			"Without it, /metrics, /backup and pprof are at --listen, for callers on this machine")
 	flags.StringSliceVar(&f.streams, "metrics-stream", nil, "`name` of a stream that has series of its own in /metrics; repeatable")
 	flags.BoolVar(&f.pprof, "pprof", false, "serve Go's profiles at /debug/pprof/, beside /metrics")
 }
@@ -88,6 +88,9 @@ func serveAdmin(l net.Listener, admin http.Handler, log zerolog.Logger) (stop fu
 		ErrorLog:          stdlog.New(logWriter{log}, "", 0),
 	}
 	log.Info().Str("url", "http://"+l.Addr().String()).Msg("serving those who run this server")
+	if !isLocal(l.Addr()) {
+		log.Warn().Str("address", l.Addr().String()).Msg("--admin-listen is not only for this machine: whoever reaches it can have all events, by /backup")
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
