@@ -267,5 +267,12 @@ func (p *Proxy) await(way int, due time.Time, n int64) bool {
 // Via is the server as clients of that HTTP client reach it at another address. It is
 // for requests alone.
 func (s *Server) Via(addr string, client *http.Client) *Server {
-	return &Server{Ctx: s.Ctx, HTTP: client, Addr: addr, URL: "http://" + addr, t: s.t}
+	return &Server{Ctx: s.Ctx, HTTP: client, once: once(client), Addr: addr, URL: "http://" + addr, t: s.t}
+}
+
+// once returns a client like it that has a connection for each request.
+func once(client *http.Client) *http.Client {
+	alone := client.Transport.(*http.Transport).Clone()
+	alone.DisableKeepAlives = true
+	return &http.Client{Transport: alone}
 }

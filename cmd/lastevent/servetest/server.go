@@ -197,9 +197,7 @@ func prepare(t *testing.T, addr string, flags ...string) *Server {
 		s.serves, s.URL = addr, "http://localhost"
 		s.HTTP.Transport.(*http.Transport).DialContext = s.dial
 	}
-	alone := s.HTTP.Transport.(*http.Transport).Clone()
-	alone.DisableKeepAlives = true
-	s.once = &http.Client{Transport: alone}
+	s.once = once(s.HTTP)
 	s.args = append([]string{"serve", "--listen", s.Addr, "--db", s.DB, "--time-every", "0"}, flags...)
 	t.Cleanup(func() {
 		cancel()
