@@ -137,17 +137,7 @@ func (f *accessFlags) validateTokens() error {
 // checkEmpty refuses what is given and says nothing: a variable that is empty by mistake
 // must not let in everybody.
 func (f *accessFlags) checkEmpty() error {
-	for name, empty := range map[string]bool{
-		"jwt-secret-file": len(f.secretFiles) == 0,
-		"jwt-key-file":    len(f.keyFiles) == 0,
-		"jwks-url":        f.jwksURL == "",
-		"jwt-issuer":      f.issuer == "",
-	} {
-		if empty && f.flags.Changed(name) {
-			return fmt.Errorf("--%s must not be empty where it is given", name)
-		}
-	}
-	return nil
+	return checkGiven(f.flags, "jwt-secret-file", "jwt-key-file", "jwks-url", "jwt-issuer")
 }
 
 // checkOrigin checks an origin as browsers send it.

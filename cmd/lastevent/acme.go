@@ -36,8 +36,8 @@ func (f *acmeFlags) add(flags *pflag.FlagSet) {
 
 func (f *acmeFlags) validate() error {
 	if f.acmeHosts == nil {
-		for _, unused := range []struct{ name, value string }{{"cache", f.acmeCache}, {"email", f.acmeEmail}} {
-			if unused.value != "" {
+		for _, unused := range []struct{ name, value string }{{"cache", f.acmeCache}, {"email", f.acmeEmail}, {"directory", f.acmeDirectory}} {
+			if unused.value != "" && unused.value != acme.LetsEncryptURL {
 				return fmt.Errorf("--acme-%s is of no use without --acme-host", unused.name)
 			}
 		}

@@ -29,8 +29,8 @@ come back: whether something holds them back, compresses them, cuts idle connect
 drops Last-Event-ID or makes an end of a cut, and what to do about it.
 
 The events go to a stream of their own, and are deleted at the end, unless --stream
-names one that held some before. Where the server
-wants a token, it must be one that may publish to the stream and read it.
+names one that held some before; the stream stays, without events. Where the server wants
+a token, it must be one that may publish to the stream and read it.
 
 It prints a line for each check, which begins with ok, problem or skipped, and below
 each problem its cures, indented.

@@ -27,6 +27,18 @@ func setFromEnvironment(flags *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
+// checkGiven refuses those of the flags that are given and empty, as by a variable of the
+// shell that was not set.
+func checkGiven(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		f := flags.Lookup(name)
+		if value := f.Value.String(); f.Changed && (value == "" || value == "[]") {
+			return fmt.Errorf("--%s must not be empty where it is given", name)
+		}
+	}
+	return nil
+}
+
 // size is a flag's value in bytes, as people write it: 64MB, 1GiB, 1000.
 type size uint64
 

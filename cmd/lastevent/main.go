@@ -28,7 +28,7 @@ func run(args []string) int {
 	root := &cobra.Command{
 		Use:           "lastevent",
 		Short:         "Server-Sent Events with a durable log, resumed by Last-Event-ID",
-		Long:          "Server-Sent Events with a durable log, resumed by Last-Event-ID.\n\nWithout a command, lastevent serves.",
+		Long:          "Server-Sent Events with a durable log, resumed by Last-Event-ID.\n\nWithout a command, lastevent serves, and takes the flags of serve (lastevent serve --help).",
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,

@@ -58,7 +58,7 @@ command line is wrong, 130 or 143 stopped by SIGINT or SIGTERM.
 		Args:              cobra.RangeArgs(1, 2),
 		ValidArgsFunction: f.completeStream,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.validate(args); err != nil {
+			if err := cmp.Or(checkGiven(cmd.Flags(), "key", "file"), f.validate(args)); err != nil {
 				return err
 			}
 			server, err := f.server(cmd.Flags())

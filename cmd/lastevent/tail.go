@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -65,7 +66,7 @@ a command of --exec may finish; a second ends tail at once.
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: f.completeStream,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := f.validate(args[0]); err != nil {
+			if err := cmp.Or(checkGiven(cmd.Flags(), "exec", "state"), f.validate(args[0])); err != nil {
 				return err
 			}
 			server, err := f.server(cmd.Flags())

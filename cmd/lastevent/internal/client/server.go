@@ -35,7 +35,7 @@ type Server struct {
 func NewServer(base string, token func() (string, error)) (*Server, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("%q is not of the form https://HOST", base)
+		return nil, fmt.Errorf("%q is not one like http://localhost:8080 or https://HOST", base)
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	transport := http.DefaultTransport.(*http.Transport).Clone()
