@@ -49,10 +49,10 @@ const tryAll = `
 	note("refused", fetch(url, { credentials: "omit" }).then(async (r) => r.status + " " + (await r.json()).status));
 	const load = (script) => document.head.append(Object.assign(document.createElement("script"), { type: "module" }, script));
 	const src = new URL("/lastevent.js", url).href;
-	load({ src, onerror: () => (done.library = "not allowed") });
+	load({ src, onerror: () => (done.module = "not allowed") });
 	load({ textContent: "import { subscribe } from '" + src + "'; use(subscribe);" });
 	window.use = (subscribe) => {
-		done.library = "imported";
+		done.module = "imported";
 		subscribe(url + "?from=earliest", { credentials, event: (e) => ids.push(e.id) });
 	};`
 
@@ -80,7 +80,7 @@ func crossOrigin(v *visit) {
 		}
 		t.run(tryAll, url)
 		t.wait("all to be done", func() bool { return value[int](t, "Object.keys(done).length") == 4 })
-		if got := value[[]string](t, "[done.publish, done.head, done.refused, done.library]"); !slices.Equal(got, test.want) {
+		if got := value[[]string](t, "[done.publish, done.head, done.refused, done.module]"); !slices.Equal(got, test.want) {
 			t.Errorf("at %s: %q; want %q", test.site, got, test.want)
 		}
 		if test.site == allowed {
