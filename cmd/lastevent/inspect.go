@@ -37,8 +37,8 @@ func inspectCommand() *cobra.Command {
 			"status is 0 once the new file is there.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if cmd.Flags().Changed("repair") && f.repair == "" {
-				return errors.New("--repair must name a file")
+			if err := checkGiven(cmd.Flags(), "repair"); err != nil {
+				return err
 			}
 			return reported("inspect", f.run(args[0], cmd.OutOrStdout()))
 		},
