@@ -70,3 +70,26 @@ func TestIsLocal(t *testing.T) {
 		}
 	}
 }
+
+// A socket that was passed is open to others only where it was said who may do what.
+func TestPassedListenersNeedKeys(t *testing.T) {
+	for _, test := range []struct {
+		addr   string
+		access accessFlags
+		served bool
+	}{
+		{"127.0.0.1:0", accessFlags{}, true},
+		{"0.0.0.0:0", accessFlags{}, false},
+		{"0.0.0.0:0", accessFlags{anonymous: []string{anonymousSubscribe}}, true},
+		{"0.0.0.0:0", accessFlags{jwksURL: "https://id.example/keys"}, true},
+	} {
+		l, err := net.Listen("tcp4", test.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		if err := test.access.checkListeners([]net.Listener{l}); (err == nil) != test.served {
+			t.Errorf("%s: %v", test.addr, err)
+		}
+	}
+}
