@@ -83,6 +83,13 @@ type Receipt struct {
 	Replayed bool
 }
 
+// A UsedKey is an idempotency key that is in use.
+type UsedKey struct {
+	Hash    [16]byte // the beginning of the key's SHA-256
+	Digest  [32]byte // of what was asked for under the key
+	Receipt Receipt
+}
+
 // Errors of this package; what is returned wraps them in words. After each but
 // ErrUnknown nothing of the refused append is stored.
 var (
@@ -103,6 +110,8 @@ var (
 	// ErrUnknown: a sync failed, so whether the events are stored shows only when
 	// the file is opened again.
 	ErrUnknown = errors.New("outcome unknown")
+	// ErrUnavailable: the store cannot be reached now, and may be later.
+	ErrUnavailable = errors.New("store cannot be reached")
 	// ErrStopped: the DB takes no more appends, because it was closed or because
 	// a sync failed.
 	ErrStopped = errors.New("store has stopped writing")
