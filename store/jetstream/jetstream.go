@@ -1,11 +1,38 @@
 // Package jetstream keeps numbered events in NATS JetStream, for any number of servers
-// that read and append at the same time.
+// that append and read at the same time.
+//
+// A [DB] is one JetStream stream. Each log is one of its subjects, and each append, or
+// several at once, one of its messages: the commit. A commit holds the log's state after
+// it, is derived from the commit before it, and is stored only if that one is still the
+// log's newest. Numbering, retention, closing and atomic batches are thus decided in one
+// place, whoever appends, and JetStream's own sequence, which all logs share, only finds
+// messages.
+//
+// An idempotency key has a message of its own, stored in one atomic batch with the
+// commit, and only if there is none yet; both go when the events do.
+//
+// Live events come from JetStream's republishing, which costs a subscription for each
+// log that is followed and no consumer. As it may lose a message, all followed logs are
+// looked at every second.
+//
+// Caveats: what is acknowledged is stored by a majority of the replicas, each of which
+// syncs it as its sync_interval says. Several DBs should be given the same retention, as
+// each append applies that of its own.
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"iter"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
 
 	"lastevent/store"
 )
@@ -22,38 +49,418 @@ type Options struct {
 	Observer store.Observer
 }
 
+const (
+	// patience is how long an append, or a strict read, is tried: longer than it takes to
+	// elect a leader.
+	patience = 20 * time.Second
+	// unreadyAfter is for how long nothing could be stored when Err says so.
+	unreadyAfter = 3 * time.Second
+)
+
 // A DB is the logs in one JetStream stream.
-type DB struct{}
+type DB struct {
+	target
+	options  Options
+	observer observer
+	nc       *nats.Conn
+	js       js.JetStream
+	replicas atomic.Int64
 
-// A Log is the events of one stream.
-type Log struct{ db *DB }
+	ctx     context.Context // ends when the DB is closed
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	check   chan struct{} // holds a token when the followed logs are to be looked at
 
-var errStub = errors.New("not there yet")
+	mu       sync.Mutex // guards what follows
+	id       string
+	logs     map[string]*log
+	streams  int // as far as this DB has heard of them
+	stored   time.Time
+	failure  error // of the newest try to store something since
+	barriers struct {
+		running bool
+		next    *barrierRound
+		last    uint64
+	}
 
-// Open connects to the servers of the URL
-//
-//	nats://[user:password@]host:port[,nats://host:port…][/NAME][?replicas=N][&creds=FILE]
-//
-// and creates the JetStream stream NAME (lastevent) where it is missing, on three
-// servers unless the URL says otherwise. It waits for JetStream until the context ends.
-func Open(ctx context.Context, url string, o Options) (*DB, error) { return nil, errStub }
-
-// CheckURL returns what is wrong with a URL for Open, without connecting.
-func CheckURL(url string) error { return nil }
-
-func (db *DB) Log(name string) *Log                                { return &Log{db} }
-func (db *DB) Streams(ctx context.Context) ([]store.Stream, error) { return nil, errStub }
-func (db *DB) StreamCount() int                                    { return 0 }
-func (db *DB) ID() string                                          { return "" }
-func (db *DB) Err() error                                          { return errStub }
-func (db *DB) Close() error                                        { return nil }
-
-// Import copies a log whose name is not in use yet, with its sequences, times, keys.
-func (db *DB) Import(ctx context.Context, name string, b store.Bounds, keys []store.UsedKey, events iter.Seq2[store.Event, error]) error {
-	return errStub
+	trash chan trash
 }
 
-func (l *Log) Bounds(ctx context.Context) (store.Bounds, error) { return store.Bounds{}, errStub }
-func (l *Log) Read(ctx context.Context, after uint64, yield func(store.Event) bool) (store.Bounds, error) {
-	return store.Bounds{}, errStub
+func newDB(t target, o Options) *DB {
+	db := &DB{
+		target:   t,
+		options:  o,
+		observer: observer{to: o.Observer},
+		check:    make(chan struct{}, 1),
+		logs:     map[string]*log{},
+		trash:    make(chan trash, 1<<14),
+	}
+	db.ctx, db.cancel = context.WithCancel(context.Background())
+	return db
+}
+
+func (db *DB) start() {
+	db.running.Go(db.watch)
+	db.running.Go(db.probe)
+	if db.options.Retention.Age > 0 {
+		db.running.Go(db.sweep)
+	}
+	for range removers {
+		db.running.Go(db.remove)
+	}
+}
+
+// Close ends the connection. Appends under way fail.
+func (db *DB) Close() error {
+	db.cancel()
+	db.running.Wait()
+	db.nc.Close()
+	return nil
+}
+
+// ID is the name of the numbering, [store.Bounds].Log.
+func (db *DB) ID() string {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.id
+}
+
+// Name is the JetStream stream's.
+func (db *DB) Name() string { return db.name }
+
+// Servers are the URLs of the NATS servers, without passwords.
+func (db *DB) Servers() string { return redacted(db.servers) }
+
+// Replicas is how many servers store each event.
+func (db *DB) Replicas() int { return int(db.replicas.Load()) }
+
+// StreamCount is how many streams were ever written, as far as this DB has heard.
+func (db *DB) StreamCount() int {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.streams
+}
+
+// Err returns why nothing can be stored now; nil: the last try succeeded, not long ago.
+func (db *DB) Err() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if since := time.Since(db.stored); since > unreadyAfter {
+		return fmt.Errorf("%w: JetStream has stored nothing for %v: %w", store.ErrUnavailable, since.Round(time.Second), cmp.Or(db.failure, errMaybe))
+	}
+	return nil
+}
+
+// tried notes how a try to store something went.
+func (db *DB) tried(err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	switch {
+	case err == nil || errors.Is(err, errConflict) || errors.Is(err, errBusy):
+		if err == nil {
+			db.stored = time.Now()
+		}
+	default:
+		db.failure = err
+	}
+}
+
+// subject joins tokens to one of the DB's subjects.
+func (db *DB) subject(tokens ...string) string { return db.name + "." + strings.Join(tokens, ".") }
+
+func (db *DB) barrierSubject() string { return db.subject("barrier") }
+func (db *DB) sweepSubject() string   { return db.subject("sweep") }
+
+// token is a stream's name in a subject, where a dot would end it; : is in no name.
+func token(name string) string { return strings.ReplaceAll(name, ".", ":") }
+
+func nameOf(token string) string { return strings.ReplaceAll(token, ":", ".") }
+
+// A Log is the events of one stream.
+type Log struct {
+	db   *DB
+	name string
+}
+
+// Log returns a stream's log. It asks and writes nothing.
+func (db *DB) Log(name string) *Log { return &Log{db, name} }
+
+// log returns what is known of the log, which is forgotten when it is not used.
+func (l *Log) log() *log { return l.db.log(l.name) }
+
+func (db *DB) log(name string) *log {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	k := db.logs[name]
+	if k == nil {
+		k = &log{db: db, name: name, subject: db.subject("e", token(name))}
+		db.logs[name] = k
+	}
+	k.used = time.Now()
+	return k
+}
+
+// A log is what this server knows of one.
+type log struct {
+	db            *DB
+	name, subject string
+	used          time.Time // guarded by DB.mu
+
+	mu      sync.Mutex // guards what follows
+	newest  commit     // that was heard of
+	places  places
+	queue   []*request
+	writing bool
+
+	telling   sync.Mutex // serializes calls of followers, and guards them; before mu
+	followers []*follower
+	listeners int                // who need live
+	live      *nats.Subscription // changed with mu, too
+
+	writer // of the goroutine that writes
+}
+
+// learn takes note of a commit, and returns the newest one.
+func (k *log) learn(c commit) commit {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if c.seq > k.newest.seq {
+		k.newest = c
+		k.newest.data = nil
+	}
+	if c.written() && c.count > 0 {
+		k.places.add(place{c.firstEvent(), c.last, c.seq})
+	}
+	return k.newest
+}
+
+func (k *log) known() commit {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.newest
+}
+
+// A snapshot is what one replica has of a log and of keys, all at one moment.
+type snapshot struct {
+	newest   commit
+	receipts map[string]receipt // by the hash of the key
+	reached  uint64             // JetStream sequence that the replica had come to
+}
+
+type receipt struct {
+	seq    uint64
+	digest [32]byte
+	store.Receipt
+}
+
+// look returns what some replica has, which may be behind.
+func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) {
+	db := k.db
+	subjects := []string{db.barrierSubject(), k.subject}
+	for _, key := range keys {
+		subjects = append(subjects, db.subject("k", token(k.name), key))
+	}
+	s.receipts = map[string]receipt{}
+	upTo, getErr := db.get(ctx, getRequest{MultiLast: subjects}, func(m *nats.Msg) bool {
+		seq := headerNumber(m, "Nats-Sequence")
+		s.reached = max(s.reached, seq)
+		switch subject := m.Header.Get("Nats-Subject"); subject {
+		case db.barrierSubject():
+		case k.subject:
+			s.newest, err = parseCommit(m)
+		default:
+			r := receipt{seq: seq}
+			if r.digest, r.Receipt, err = parseReceipt(m.Data); err == nil {
+				s.receipts[subject[strings.LastIndexByte(subject, '.')+1:]] = r
+			}
+		}
+		return err == nil
+	})
+	s.reached = max(s.reached, upTo)
+	if err = cmp.Or(err, getErr); err != nil {
+		return s, err
+	}
+	if s.newest.written() && s.newest.log != db.ID() {
+		db.recheck()
+		return s, fmt.Errorf("%w: the JetStream stream %s was created anew", errAgain, db.name)
+	}
+	s.newest = k.learn(s.newest)
+	return s, nil
+}
+
+// strict is look, of all that was stored before the call.
+func (k *log) strict(ctx context.Context, keys ...string) (snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	seq, err := k.db.strictFrom(ctx)
+	for wait := time.Millisecond; err == nil; wait = min(2*wait, 100*time.Millisecond) {
+		var s snapshot
+		if s, err = k.look(ctx, keys...); err == nil && s.reached >= seq {
+			return s, nil
+		}
+		if err != nil && ctx.Err() == nil {
+			err = nil
+		}
+		pause(ctx, wait)
+		err = cmp.Or(err, ctx.Err())
+	}
+	return snapshot{}, k.unavailable(err)
+}
+
+func (k *log) unavailable(err error) error {
+	if errors.Is(err, context.Canceled) && k.db.ctx.Err() == nil {
+		return err
+	}
+	return fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnavailable, err)
+}
+
+// pause waits, or until the context ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// current is the log's newest commit: as it was heard of where the log is followed, else
+// as it is stored now.
+func (k *log) current(ctx context.Context) (commit, error) {
+	k.mu.Lock()
+	c, followed := k.newest, k.live != nil
+	k.mu.Unlock()
+	if followed && c.written() {
+		return c, nil
+	}
+	s, err := k.strict(ctx)
+	return s.newest, err
+}
+
+// Bounds returns what the log holds, with all that was appended before the call, at
+// whatever server.
+func (l *Log) Bounds(ctx context.Context) (store.Bounds, error) {
+	k := l.log()
+	s, err := k.strict(ctx)
+	if err != nil {
+		return store.Bounds{}, err
+	}
+	return k.bounds(ctx, s.newest)
+}
+
+// bounds are those of a commit, without what is expired now.
+func (k *log) bounds(ctx context.Context, c commit) (store.Bounds, error) {
+	s := c.state
+	if k.db.expired(s) {
+		rest, err := k.unexpired(ctx, c)
+		if err != nil {
+			return store.Bounds{}, err
+		}
+		s = rest
+	}
+	return k.db.boundsOf(s), nil
+}
+
+// boundsOf are a state's bounds.
+func (db *DB) boundsOf(s state) store.Bounds {
+	if !s.written() {
+		return store.Bounds{Log: db.ID(), First: 1}
+	}
+	b := store.Bounds{Log: s.log, First: s.first, Last: s.last, Bytes: s.total - s.evicted, Closed: s.closed}
+	if age := db.options.Retention.Age; age > 0 && !s.empty() {
+		b.Expires = time.Unix(0, s.firstTime).Add(age)
+	}
+	return b
+}
+
+func (db *DB) expired(s state) bool {
+	age := db.options.Retention.Age
+	return age > 0 && s.written() && !s.empty() && db.tooOld(s.firstTime)
+}
+
+func (db *DB) tooOld(nanos int64) bool {
+	return !time.Now().Before(time.Unix(0, nanos).Add(db.options.Retention.Age))
+}
+
+// unexpired is the commit's state without what is expired.
+func (k *log) unexpired(ctx context.Context, c commit) (state, error) {
+	s := c.state
+	for from := c.oldest; ; {
+		commits, err := k.commits(ctx, from, c.seq)
+		if err != nil {
+			return s, err
+		}
+		for _, o := range commits {
+			from = o.seq + 1
+			if o.count > 0 && !k.db.tooOld(o.time) {
+				if o.firstEvent() > s.first {
+					s.first, s.evicted = o.firstEvent(), o.before()
+				}
+				s.firstTime = o.time
+				return s, nil
+			}
+		}
+		if from > c.seq || len(commits) == 0 {
+			s.first, s.evicted = s.last+1, s.total
+			return s, nil
+		}
+	}
+}
+
+// Streams returns all streams ever written, by name, as a replica has them.
+func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	consumer, err := db.js.OrderedConsumer(ctx, db.name, js.OrderedConsumerConfig{
+		FilterSubjects: []string{db.subject("e", "*")},
+		DeliverPolicy:  js.DeliverLastPerSubjectPolicy,
+		HeadersOnly:    true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
+	}
+	for left := consumer.CachedInfo().NumPending; left > 0; {
+		m, err := consumer.Next(js.FetchContext(ctx))
+		if err != nil {
+			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return nil, err
+		}
+		left = meta.NumPending
+		s, err := parseState(m.Headers().Get(stateHeader))
+		if err != nil {
+			return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
+		}
+		name := nameOf(strings.TrimPrefix(m.Subject(), db.subject("e")+"."))
+		streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
+	}
+	slices.SortFunc(streams, func(a, b store.Stream) int { return strings.Compare(a.Name, b.Name) })
+	db.mu.Lock()
+	db.streams = len(streams)
+	db.mu.Unlock()
+	return streams, nil
+}
+
+// An observer serializes the calls of one.
+type observer struct {
+	mu sync.Mutex
+	to store.Observer
+}
+
+func (o *observer) committed(c store.Commit) {
+	if o.to != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.to.Committed(c)
+	}
+}
+
+func (o *observer) answered(r store.Receipt, err error) {
+	if o.to != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.to.Answered(r, err)
+	}
 }

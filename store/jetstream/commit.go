@@ -1,0 +1,162 @@
+package jetstream
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"lastevent/store"
+)
+
+// stateHeader holds a log's state in each of its messages.
+const stateHeader = "Lastevent-State"
+
+// A state is what a log holds after a commit. Each commit is derived from the one before
+// it, and only stored if that is still the newest: so numbers are contiguous, retention
+// is exact, and what was closed stays closed, however many servers append.
+type state struct {
+	log         string // the numbering's name
+	first, last uint64
+	oldest      uint64 // JetStream sequence of the message with the event first; 0: of this one
+	evicted     uint64 // bytes of all events before first
+	total       uint64 // bytes of all events up to last
+	time        int64  // of the newest event; Unix nanoseconds
+	firstTime   int64  // of the event first
+	closed      bool
+	count       int    // events in this message
+	keys        int    // receipts right after it
+	nonce       uint64 // tells this commit from another that was tried on the same state
+}
+
+func (s *state) empty() bool { return s.first > s.last }
+
+// written reports whether the log was ever written.
+func (s *state) written() bool { return s.log != "" }
+
+func (s *state) encode() string {
+	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x", s.log, s.first, s.last, s.oldest,
+		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce)
+}
+
+var errFormat = errors.New("is not a commit of lastevent")
+
+func parseState(text string) (s state, err error) {
+	f := strings.Split(text, " ")
+	if len(f) != 13 || f[0] != "1" {
+		return s, errFormat
+	}
+	number := func(i, base int) uint64 {
+		n, e := strconv.ParseUint(f[i], base, 64)
+		if e != nil {
+			err = errFormat
+		}
+		return n
+	}
+	s = state{
+		log:       f[1],
+		first:     number(2, 10),
+		last:      number(3, 10),
+		oldest:    number(4, 10),
+		evicted:   number(5, 10),
+		total:     number(6, 10),
+		time:      int64(number(7, 10)),
+		firstTime: int64(number(8, 10)),
+		closed:    f[9] == "true",
+		count:     int(number(10, 10)),
+		keys:      int(number(11, 10)),
+		nonce:     number(12, 16),
+	}
+	if s.log == "" || s.first == 0 || s.last == 1<<64-1 || s.first > s.last+1 || s.evicted > s.total || s.count < 0 || uint64(s.count) > s.last {
+		err = errFormat
+	}
+	return s, err
+}
+
+// A commit is a message as it is stored.
+type commit struct {
+	state
+	seq  uint64 // JetStream's
+	data []byte // its events, encoded
+}
+
+// firstEvent is the sequence of the commit's first event, or of the one after it.
+func (c *commit) firstEvent() uint64 { return c.last + 1 - uint64(c.count) }
+
+// before is the bytes of all events before the commit's.
+func (c *commit) before() uint64 {
+	total := c.total
+	for e := range c.events {
+		total -= size(&e)
+	}
+	return total
+}
+
+// events yields the commit's events. What does not parse ends it early.
+func (c *commit) events(yield func(store.Event) bool) {
+	rest, at := c.data, time.Unix(0, c.time)
+	for seq := c.firstEvent(); seq <= c.last; seq++ {
+		e := store.Event{Seq: seq, Time: at}
+		var typ []byte
+		var ok bool
+		if typ, rest, ok = field(rest); !ok {
+			return
+		}
+		if e.Data, rest, ok = field(rest); !ok {
+			return
+		}
+		e.Type = string(typ)
+		if !yield(e) {
+			return
+		}
+	}
+}
+
+// whole returns the commit's events, if all of them parse.
+func (c *commit) whole() ([]store.Event, bool) {
+	events := make([]store.Event, 0, min(c.count, len(c.data)))
+	for e := range c.events {
+		events = append(events, e)
+	}
+	return events, len(events) == c.count
+}
+
+// An event in a message is its type and its data, with the length of each before it.
+func appendEvent(dst []byte, e *store.Event) []byte {
+	dst = append(binary.AppendUvarint(dst, uint64(len(e.Type))), e.Type...)
+	return append(binary.AppendUvarint(dst, uint64(len(e.Data))), e.Data...)
+}
+
+func field(p []byte) (value, rest []byte, ok bool) {
+	n, size := binary.Uvarint(p)
+	if size <= 0 || n > uint64(len(p)-size) {
+		return nil, nil, false
+	}
+	p = p[size:]
+	return p[:n:n], p[n:], true
+}
+
+// size is what an event counts against the bytes retained.
+func size(e *store.Event) uint64 { return uint64(len(e.Type) + len(e.Data)) }
+
+// encodeReceipt is what is stored under an idempotency key.
+func encodeReceipt(digest [32]byte, r store.Receipt) []byte {
+	return fmt.Appendf(nil, "%x %d %d", digest, r.Last, r.Count)
+}
+
+func parseReceipt(p []byte) (digest [32]byte, r store.Receipt, err error) {
+	f := strings.Split(string(p), " ")
+	if len(f) != 3 {
+		return digest, r, errFormat
+	}
+	raw, err1 := hex.DecodeString(f[0])
+	last, err2 := strconv.ParseUint(f[1], 10, 64)
+	count, err3 := strconv.Atoi(f[2])
+	if err1 != nil || err2 != nil || err3 != nil || len(raw) != len(digest) {
+		return digest, r, errFormat
+	}
+	return [32]byte(raw), store.Receipt{Last: last, Count: count}, nil
+}

@@ -1,0 +1,265 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"lastevent/store"
+)
+
+const (
+	// lookEvery is how often followed logs are looked at, for what was not heard of.
+	lookEvery = time.Second
+	// lookAtOnce is how many are looked at in one request; JetStream allows 1,024.
+	lookAtOnce = 500
+	// fillUp is how many JetStream sequences, at most, what was not heard of is read.
+	fillUp = 1000
+)
+
+// A follower is told of one log's commits.
+type follower struct {
+	f func(store.Bounds, []store.Event)
+}
+
+// Follow calls f at once, before it returns, with the bounds and no events, and from
+// then on with new bounds whenever they change, whoever appended, and with the newest
+// events. f is never called twice at a time. It must not keep the events, must not wait,
+// and must not call the DB. After stop has returned it is not called again.
+func (l *Log) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (stop func(), err error) {
+	k := l.log()
+	if err := k.listen(); err != nil {
+		return nil, err
+	}
+	c, err := k.start(ctx)
+	if err != nil {
+		k.leave(nil)
+		return nil, err
+	}
+	b, err := k.bounds(ctx, c)
+	if err != nil {
+		k.leave(nil)
+		return nil, err
+	}
+	fol := &follower{f}
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	if now := k.known(); now.seq > c.seq { // heard of meanwhile
+		b = k.db.boundsOf(now.state)
+	}
+	f(b, nil)
+	k.followers = append(k.followers, fol)
+	return func() { k.leave(fol) }, nil
+}
+
+// start returns what to begin to follow with.
+func (k *log) start(ctx context.Context) (commit, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	for {
+		_, err := k.look(ctx)
+		if err == nil {
+			return k.known(), nil
+		}
+		pause(ctx, 50*time.Millisecond)
+		if ctx.Err() != nil {
+			return commit{}, k.unavailable(err)
+		}
+	}
+}
+
+// listen subscribes to the log's commits, once for all followers. Each listen needs a
+// leave.
+func (k *log) listen() error {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	k.listeners++
+	if k.live != nil {
+		return nil
+	}
+	live, err := k.db.nc.Subscribe(k.db.subject("live", token(k.name)), func(m *nats.Msg) {
+		if c, err := parseCommit(m); err == nil && c.log == k.db.ID() {
+			k.heard(c)
+		}
+	})
+	if err != nil {
+		k.listeners--
+		return fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnavailable, err)
+	}
+	k.mu.Lock()
+	k.live = live
+	k.mu.Unlock()
+	return nil
+}
+
+func (k *log) leave(fol *follower) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	for i, f := range k.followers {
+		if f == fol {
+			k.followers = append(k.followers[:i:i], k.followers[i+1:]...)
+			break
+		}
+	}
+	k.listeners--
+	if k.listeners > 0 {
+		return
+	}
+	k.mu.Lock()
+	live := k.live
+	k.live = nil
+	k.mu.Unlock()
+	_ = live.Unsubscribe() // it fails where the connection is closed
+}
+
+// heard takes note of a commit and tells the followers, with what came between, if that
+// is little.
+func (k *log) heard(c commit) {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	was := k.known()
+	if c.seq <= was.seq {
+		return
+	}
+	events, ok := c.whole()
+	if len(k.followers) > 0 && was.written() && c.firstEvent() > was.last+1 && c.seq-was.seq <= fillUp {
+		events = append(k.between(was, c), events...)
+	}
+	k.learn(c)
+	if !ok {
+		events = nil
+	}
+	k.tell(k.db.boundsOf(c.state), events)
+}
+
+// between returns the events after one commit and before another, or none.
+func (k *log) between(was, c commit) (events []store.Event) {
+	ctx, cancel := context.WithTimeout(k.db.ctx, requestTimeout)
+	defer cancel()
+	commits, err := k.commits(ctx, was.seq+1, c.seq-1)
+	if err != nil {
+		return nil
+	}
+	next := was.last + 1
+	for i := range commits {
+		more, ok := commits[i].whole()
+		if !ok || commits[i].firstEvent() != next {
+			return nil
+		}
+		events, next = append(events, more...), commits[i].last+1
+	}
+	if next != c.firstEvent() {
+		return nil
+	}
+	return events
+}
+
+func (k *log) tell(b store.Bounds, events []store.Event) {
+	for _, fol := range k.followers {
+		fol.f(b, events)
+	}
+}
+
+// reset forgets what is known of a log, as the JetStream stream was created anew.
+func (k *log) reset() {
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	k.mu.Lock()
+	k.newest, k.places = commit{}, nil
+	k.mu.Unlock()
+	k.tell(k.db.boundsOf(state{}), nil)
+}
+
+// recheck has the JetStream stream, and then all followed logs, looked at now.
+func (db *DB) recheck() {
+	select {
+	case db.check <- struct{}{}:
+	default:
+	}
+}
+
+// watch looks at all followed logs, every second.
+func (db *DB) watch() {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	looked := uint64(0)
+	for {
+		select {
+		case <-ticker.C:
+		case <-db.check:
+			db.renew()
+			looked = 0
+		case <-db.ctx.Done():
+			return
+		}
+		looked = db.lookAll(looked)
+	}
+}
+
+// lookAll looks for what was stored of followed logs after a JetStream sequence, and
+// returns the one up to which that is known.
+func (db *DB) lookAll(after uint64) uint64 {
+	db.mu.Lock()
+	logs := map[string]*log{}
+	for _, k := range db.logs {
+		if k.followed() {
+			logs[k.subject] = k
+			k.used = time.Now()
+		}
+	}
+	db.mu.Unlock()
+	subjects := make([]string, 0, len(logs))
+	for subject := range logs {
+		subjects = append(subjects, subject)
+	}
+	reached := uint64(0)
+	for len(subjects) > 0 {
+		some := subjects[:min(lookAtOnce, len(subjects))]
+		subjects = subjects[len(some):]
+		upTo, err := db.get(db.ctx, getRequest{MultiLast: append([]string{db.barrierSubject()}, some...), Seq: after + 1}, func(m *nats.Msg) bool {
+			k := logs[m.Header.Get("Nats-Subject")]
+			if k == nil {
+				return true
+			}
+			if c, err := parseCommit(m); err == nil && c.log == db.ID() {
+				k.heard(c)
+			}
+			return true
+		})
+		if err != nil || upTo == 0 {
+			return after
+		}
+		if reached == 0 || upTo < reached {
+			reached = upTo
+		}
+	}
+	for _, k := range logs {
+		k.expire()
+	}
+	return max(after, reached)
+}
+
+func (k *log) followed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.live != nil
+}
+
+// expire tells the followers of events that have expired.
+func (k *log) expire() {
+	c := k.known()
+	if !k.db.expired(c.state) {
+		return
+	}
+	b, err := k.bounds(k.db.ctx, c)
+	if err != nil {
+		return
+	}
+	k.telling.Lock()
+	defer k.telling.Unlock()
+	if k.known().seq == c.seq {
+		k.tell(b, nil)
+	}
+}

@@ -1,0 +1,234 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
+)
+
+// A target is what a URL for Open says.
+type target struct {
+	servers  string
+	name     string
+	replicas int
+	creds    string
+	ca       string
+}
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+func parseURL(text string) (t target, err error) {
+	t = target{name: "lastevent", replicas: 3}
+	servers, query, _ := strings.Cut(text, "?")
+	list := strings.Split(servers, ",")
+	for i, server := range list {
+		u, err := url.Parse(server)
+		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" {
+			return t, errors.New("must be nats://host:port[,nats://host:port…][/NAME][?replicas=N]")
+		}
+		if name := strings.Trim(u.Path, "/"); name != "" {
+			if i < len(list)-1 || !validName.MatchString(name) {
+				return t, fmt.Errorf("%q is no name for a JetStream stream; it comes after the last server, and has letters, digits, - and _", name)
+			}
+			t.name = name
+		}
+		u.Path = ""
+		list[i] = u.String()
+	}
+	t.servers = strings.Join(list, ",")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return t, err
+	}
+	for key, v := range values {
+		switch key {
+		case "replicas":
+			if t.replicas, err = strconv.Atoi(v[0]); err != nil || t.replicas < 1 || t.replicas > 5 {
+				return t, fmt.Errorf("replicas=%s is not 1 to 5", v[0])
+			}
+		case "creds":
+			t.creds = v[0]
+		case "ca":
+			t.ca = v[0]
+		default:
+			return t, fmt.Errorf("%s= is not replicas, creds or ca", key)
+		}
+	}
+	return t, nil
+}
+
+// CheckURL returns what is wrong with a URL for Open, without connecting.
+func CheckURL(text string) error {
+	t, err := parseURL(text)
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{t.creds, t.ca} {
+		if file == "" {
+			continue
+		}
+		if _, err := os.Stat(file); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect returns a connection that goes on to another server when it loses one.
+func (t *target) connect(reconnected func()) (*nats.Conn, error) {
+	options := []nats.Option{
+		nats.Name("lastevent"),
+		nats.Timeout(requestTimeout),
+		nats.PingInterval(time.Second),
+		nats.MaxPingsOutstanding(2),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+		nats.ReconnectBufSize(-1), // what cannot be sent fails at once, and is not sent later
+		nats.ReconnectHandler(func(*nats.Conn) { reconnected() }),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { reconnected() }), // a subscription lost messages
+	}
+	if t.creds != "" {
+		options = append(options, nats.UserCredentials(t.creds))
+	}
+	if t.ca != "" {
+		options = append(options, nats.RootCAs(t.ca))
+	}
+	return nats.Connect(t.servers, options...)
+}
+
+// Metadata of the JetStream stream.
+const (
+	metaLog    = "lastevent-log"
+	metaFormat = "lastevent-format"
+)
+
+// ensure creates the JetStream stream where it is missing, and returns its numbering's
+// name. A question to a cluster that has no leader is never answered, so it must be
+// asked again.
+func (db *DB) ensure(ctx context.Context, logID string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := db.js.Stream(ctx, db.name)
+	if errors.Is(err, js.ErrStreamNotFound) {
+		stream, err = db.js.CreateStream(ctx, db.config(logID))
+	}
+	if errors.Is(err, js.ErrStreamNameAlreadyInUse) { // another server was faster
+		stream, err = db.js.Stream(ctx, db.name)
+	}
+	if err != nil {
+		return "", db.explain(err)
+	}
+	config := stream.CachedInfo().Config
+	id := config.Metadata[metaLog]
+	if id == "" || config.Metadata[metaFormat] != "1" {
+		return "", &foreignError{db.name}
+	}
+	db.replicas.Store(int64(config.Replicas))
+	return id, nil
+}
+
+// A foreignError says that a JetStream stream is not lastevent's.
+type foreignError struct{ name string }
+
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", e.name)
+}
+
+// explain says what to do about JetStream's errors, where that is known.
+func (db *DB) explain(err error) error {
+	var api *js.APIError
+	switch {
+	case errors.As(err, &api) && (api.ErrorCode == 10074 || api.ErrorCode == 10005 || api.ErrorCode == 10023):
+		return fmt.Errorf("%w: %d replicas of the stream %s need as many NATS servers with JetStream; to try it on one, add ?replicas=1 to --store", err, db.target.replicas, db.name)
+	case errors.Is(err, js.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("%w: the NATS server has no JetStream; start it with -js", err)
+	}
+	return err
+}
+
+func (db *DB) config(logID string) js.StreamConfig {
+	if logID == "" {
+		logID = strings.ToLower(rand.Text()[:8])
+	}
+	return js.StreamConfig{
+		Name:        db.name,
+		Description: "events of lastevent; a subject for each stream",
+		Subjects:    []string{db.subject("e", "*"), db.subject("k", "*", "*"), db.barrierSubject(), db.sweepSubject()},
+		Storage:     js.FileStorage,
+		Replicas:    db.target.replicas,
+		// Retention is lastevent's; a limit that somebody sets must refuse, not remove.
+		Discard:            js.DiscardNew,
+		AllowDirect:        true,
+		AllowRollup:        true,
+		AllowAtomicPublish: true,
+		RePublish:          &js.RePublish{Source: db.subject("e", ">"), Destination: db.subject("live", ">")},
+		Metadata:           map[string]string{metaLog: logID, metaFormat: "1"},
+	}
+}
+
+// Open connects to the servers of the URL
+//
+//	nats://[user:password@]host:port[,nats://host:port…][/NAME][?replicas=N][&creds=FILE][&ca=FILE]
+//
+// and creates the JetStream stream NAME (lastevent) where it is missing, on three
+// servers unless replicas says otherwise. It tries until the context ends, and then
+// returns why it could not.
+func Open(ctx context.Context, url string, o Options) (*DB, error) {
+	t, err := parseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	db := newDB(t, o)
+	for {
+		if db.nc == nil {
+			db.nc, err = t.connect(db.recheck)
+			if err == nil {
+				db.js, err = js.New(db.nc)
+			}
+		}
+		if err == nil {
+			db.id, err = db.ensure(ctx, o.LogID)
+		}
+		if err == nil {
+			err = db.barrier(ctx)
+		}
+		if err == nil {
+			db.start()
+			return db, nil
+		}
+		var foreign *foreignError
+		select {
+		case <-time.After(100 * time.Millisecond):
+			if !errors.As(err, &foreign) {
+				continue
+			}
+		case <-ctx.Done():
+		}
+		if db.nc != nil {
+			db.nc.Close()
+		}
+		return nil, fmt.Errorf("JetStream at %s: %w", redacted(t.servers), err)
+	}
+}
+
+// redacted is a list of URLs without passwords.
+func redacted(servers string) string {
+	list := strings.Split(servers, ",")
+	for i, s := range list {
+		if u, err := url.Parse(s); err == nil {
+			list[i] = u.Redacted()
+		}
+	}
+	return strings.Join(list, ",")
+}
