@@ -408,6 +408,9 @@ func (k *log) admit(base commit, s *state, r *request) (store.Receipt, error) {
 }
 
 func (k *log) refuse(base commit, s *state, r *request) error {
+	if s.closed && len(r.sizes) > 0 {
+		return store.ErrClosed
+	}
 	limit := k.db.options.Retention.Bytes
 	for _, n := range r.sizes {
 		if limit > 0 && uint64(n) > limit {
@@ -416,8 +419,6 @@ func (k *log) refuse(base commit, s *state, r *request) error {
 	}
 	fits := int(k.db.nc.MaxPayload()) - overhead
 	switch {
-	case s.closed && len(r.sizes) > 0:
-		return store.ErrClosed
 	case len(r.data) > fits:
 		return fmt.Errorf("%w in one append: it takes %d bytes, and a message of these NATS servers %d; publish less at once, or raise their max_payload", store.ErrTooLarge, len(r.data), fits)
 	case !base.written() && (len(r.sizes) > 0 || r.batch.Close):

@@ -46,8 +46,9 @@ func (l *Log) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (
 	fol := &follower{f}
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	if now := k.known(); now.seq > c.seq { // heard of meanwhile
-		b = k.db.boundsOf(now.state)
+	k.heardLocked(c)
+	if k.told.seq > c.seq { // heard of meanwhile
+		b = k.db.boundsOf(k.told.state)
 	}
 	f(b, nil)
 	k.followers = append(k.followers, fol)
@@ -114,44 +115,56 @@ func (k *log) leave(fol *follower) {
 	_ = live.Unsubscribe() // it fails where the connection is closed
 }
 
-// heard takes note of a commit and tells the followers, with what came between, if that
-// is little.
+// heard takes note of a commit and tells the followers.
 func (k *log) heard(c commit) {
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	was := k.known()
-	if c.seq <= was.seq {
+	k.heardLocked(c)
+}
+
+// heardLocked is heard, of a commit that may come without its events.
+func (k *log) heardLocked(c commit) {
+	if c.seq <= k.told.seq {
 		return
 	}
-	events, ok := c.whole()
-	if len(k.followers) > 0 && was.written() && c.firstEvent() > was.last+1 && c.seq-was.seq <= fillUp {
-		events = append(k.between(was, c), events...)
+	var events []store.Event
+	if len(k.followers) > 0 {
+		events = k.eventsSince(k.told, c)
 	}
 	k.learn(c)
-	if !ok {
-		events = nil
-	}
+	k.told = c
+	k.told.data = nil
 	k.tell(k.db.boundsOf(c.state), events)
 }
 
-// between returns the events after one commit and before another, or none.
-func (k *log) between(was, c commit) (events []store.Event) {
+// eventsSince returns the events after one commit and up to another, if that is little
+// to read, or those of the latter, or none.
+func (k *log) eventsSince(told, c commit) []store.Event {
+	own, ok := c.whole()
+	if !ok {
+		own = nil
+	}
+	missing := c.firstEvent() > told.last+1 || !ok
+	if !missing || c.seq-told.seq > fillUp {
+		return own
+	}
 	ctx, cancel := context.WithTimeout(k.db.ctx, requestTimeout)
 	defer cancel()
-	commits, err := k.commits(ctx, was.seq+1, c.seq-1)
+	commits, err := k.commits(ctx, told.seq+1, c.seq)
 	if err != nil {
-		return nil
+		return own
 	}
-	next := was.last + 1
+	var events []store.Event
+	next := told.last + 1
 	for i := range commits {
 		more, ok := commits[i].whole()
 		if !ok || commits[i].firstEvent() != next {
-			return nil
+			return own
 		}
 		events, next = append(events, more...), commits[i].last+1
 	}
-	if next != c.firstEvent() {
-		return nil
+	if next != c.last+1 {
+		return own
 	}
 	return events
 }
@@ -169,6 +182,7 @@ func (k *log) reset() {
 	k.mu.Lock()
 	k.newest, k.places = commit{}, nil
 	k.mu.Unlock()
+	k.told = commit{}
 	k.tell(k.db.boundsOf(state{}), nil)
 }
 
@@ -259,7 +273,7 @@ func (k *log) expire() {
 	}
 	k.telling.Lock()
 	defer k.telling.Unlock()
-	if k.known().seq == c.seq {
+	if k.told.seq <= c.seq {
 		k.tell(b, nil)
 	}
 }

@@ -214,6 +214,7 @@ type log struct {
 
 	telling   sync.Mutex // serializes calls of followers, and guards them; before mu
 	followers []*follower
+	told      commit             // the newest that they heard of
 	listeners int                // who need live
 	live      *nats.Subscription // changed with mu, too
 

@@ -91,6 +91,7 @@ func (t *target) connect(reconnected func()) (*nats.Conn, error) {
 		nats.Timeout(requestTimeout),
 		nats.PingInterval(time.Second),
 		nats.MaxPingsOutstanding(2),
+		nats.SyncQueueLen(4 * fetchCount), // an answer is at most a quarter of it
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
