@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -95,7 +96,11 @@ func (s *Set) Subscribe(ctx context.Context, name string, sub Subscription) (*Cu
 
 // seek sets the cursor's position, and where it ends.
 func (c *Cursor) seek(sub Subscription) (err error) {
-	if c.after, c.gap, c.bounds, err = sub.Start.seek(c.ctx, c.log); err != nil {
+	var known *store.Bounds
+	if c.tail != nil {
+		known = &c.tail.view.Load().bounds
+	}
+	if c.after, c.gap, c.bounds, err = sub.Start.seek(c.ctx, c.log, known); err != nil {
 		return err
 	}
 	c.start, c.told = c.after, c.after
@@ -236,6 +241,9 @@ func (c *Cursor) step() (p []byte, changed <-chan struct{}, err error) {
 	}
 	v := c.tail.view.Load()
 	b := &v.bounds
+	if b.Log != c.bounds.Log {
+		return c.reset(b), nil, nil
+	}
 	if !b.Expires.IsZero() && !time.Now().Before(b.Expires) {
 		if b, err = c.newBounds(); err != nil {
 			return nil, nil, err
@@ -307,6 +315,13 @@ func (c *Cursor) skip(reason string, next uint64, b *store.Bounds) []byte {
 	}
 	g := gapAfter(reason, c.after, next, b.Last)
 	c.after = next - 1
+	return c.position(c.appendGap(nil, g), b)
+}
+
+// reset begins anew, as the log is another one now.
+func (c *Cursor) reset(b *store.Bounds) []byte {
+	g := Gap{Reason: ReasonReset, LastEventID: strconv.FormatUint(c.after, 10), First: b.First, Last: b.Last}
+	c.after, c.bounds = b.First-1, *b
 	return c.position(c.appendGap(nil, g), b)
 }
 

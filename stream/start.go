@@ -40,15 +40,18 @@ func ParseID(s string) (uint64, bool) {
 }
 
 // seek returns the position to begin after, behind the gap that there may be, and the
-// log's bounds at that moment.
-func (s Start) seek(ctx context.Context, log Log) (after uint64, gap *Gap, b store.Bounds, err error) {
+// log's bounds at that moment. Known are those that the log's follower was told last,
+// which are behind where others append; nil: there is none.
+func (s Start) seek(ctx context.Context, log Log, known *store.Bounds) (after uint64, gap *Gap, b store.Bounds, err error) {
 	var before uint64
 	if !s.Since.IsZero() {
 		if before, err = log.Before(ctx, s.Since); err != nil {
 			return 0, nil, b, err
 		}
 	}
-	if b, err = log.Bounds(ctx); err != nil {
+	if known != nil && s.within(*known) {
+		b = *known
+	} else if b, err = log.Bounds(ctx); err != nil {
 		return 0, nil, b, err
 	}
 	oldest := b.First - 1
@@ -65,6 +68,15 @@ func (s Start) seek(ctx context.Context, log Log) (after uint64, gap *Gap, b sto
 		after = b.Last
 	}
 	return after, gap, b, nil
+}
+
+// within reports whether bounds that are behind are enough to resume by.
+func (s Start) within(b store.Bounds) bool {
+	if s.LastEventID == nil || s.Log != "" && s.Log != b.Log || !b.Expires.IsZero() && !time.Now().Before(b.Expires) {
+		return false
+	}
+	id, ok := ParseID(*s.LastEventID)
+	return ok && id <= b.Last
 }
 
 // resume returns the position of the client's ID, or the one behind the gap that

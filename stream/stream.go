@@ -22,7 +22,8 @@ import (
 // Log is what a stream needs of the engine that stores it. [store.Log] is one, and
 // says what the methods promise.
 type Log interface {
-	// Bounds returns what the log holds now.
+	// Bounds returns what the log holds now, with all that was appended before the call,
+	// whoever did.
 	Bounds(context.Context) (store.Bounds, error)
 	// Read yields the retained events after a sequence, in order, and returns the
 	// bounds of the moment that it read at.
@@ -37,7 +38,9 @@ type Log interface {
 	Delete(context.Context) error
 	// Follow calls f, never twice at a time: at once with the bounds, then with new
 	// bounds whenever they change, whoever appended. The events, if there are any,
-	// are the newest ones, contiguous up to Bounds.Last. After stop f is not called.
+	// are the newest ones, contiguous up to Bounds.Last. Where others append, it may be
+	// called late. Another Bounds.Log says that the log was lost and begun anew. After
+	// stop f is not called.
 	Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (stop func(), err error)
 }
 

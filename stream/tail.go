@@ -131,6 +131,9 @@ func (t *tail) update(b store.Bounds, events []store.Event) {
 		return
 	}
 	v := &view{bounds: b, full: old.full, open: old.open, changed: make(chan struct{})}
+	if b.Log != old.bounds.Log {
+		v.full, v.open = nil, block{first: b.Last + 1 - uint64(len(events))}
+	}
 	for _, e := range events {
 		if e.Seq < v.open.next() {
 			continue

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"lastevent/store"
 )
 
 // Limits bound what clients can have of a server. Of each, 0 is no limit. An address
@@ -216,6 +218,8 @@ func (s *Server) admit(c *client) (retry time.Duration, refused error) {
 	retry = s.config.Retry
 	if s.isDraining() {
 		refused = errDraining
+	} else if c.source == (lost{}) {
+		refused = store.ErrUnavailable
 	} else if refused = s.gate.enter(c.addr); refused != nil {
 		s.refuses(refused, c.addr)
 	}

@@ -96,6 +96,10 @@ func (s *Server) getMerged(w http.ResponseWriter, r *http.Request, q query) erro
 		return nil
 	}
 	merged, err := s.config.Streams.SubscribeAll(s.ctx, names, sub)
+	if errors.Is(err, store.ErrUnavailable) {
+		s.follow(w, r, strings.Join(names, " "), lost{}, false)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

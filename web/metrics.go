@@ -134,6 +134,7 @@ var cutReasons = []reason{
 	{"token", []error{errTokenEnded}},
 	{"age", []error{errAge}},
 	{"overload", []error{errOverloaded, errCrowded}},
+	{"unavailable", []error{store.ErrUnavailable}},
 	{"slow", []error{os.ErrDeadlineExceeded}},
 	// A connection that the client has closed or reset, as writing to it shows.
 	{"gone", []error{syscall.EPIPE, syscall.ECONNRESET, syscall.ECONNABORTED, io.ErrClosedPipe, net.ErrClosed, context.Canceled}},
@@ -147,6 +148,7 @@ var appendOutcomes = []reason{
 	{"too_many_streams", []error{store.ErrTooManyStreams}},
 	{"no_space", []error{store.ErrNoSpace}},
 	{"unknown", []error{store.ErrUnknown}},
+	{"unavailable", []error{store.ErrUnavailable}},
 	{"stopped", []error{store.ErrStopped}},
 	{"damaged", []error{store.ErrDamaged}},
 	{otherReason, nil},

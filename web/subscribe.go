@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 
@@ -32,6 +33,10 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, name string) {
 		ctx, sub.Once = r.Context(), true
 	}
 	cursor, err := s.config.Streams.Subscribe(ctx, name, sub)
+	if errors.Is(err, store.ErrUnavailable) && !sub.Once {
+		s.follow(w, r, name, lost{}, false)
+		return
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return

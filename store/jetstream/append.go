@@ -353,6 +353,7 @@ func (k *log) plan(ctx context.Context, base commit, group []*request) (*plan, e
 	}
 	now := max(time.Now().UnixNano(), s.time)
 	s.count, s.keys, s.oldest, s.nonce = 0, 0, base.oldest, rand.Uint64()
+	s.number = base.number + 1
 	p := &plan{fresh: !base.written()}
 	changed := false
 	for _, r := range group {

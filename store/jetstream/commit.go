@@ -30,6 +30,7 @@ type state struct {
 	count       int    // events in this message
 	keys        int    // receipts right after it
 	nonce       uint64 // tells this commit from another that was tried on the same state
+	number      uint64 // of this commit in its log, from 1
 }
 
 func (s *state) empty() bool { return s.first > s.last }
@@ -38,15 +39,15 @@ func (s *state) empty() bool { return s.first > s.last }
 func (s *state) written() bool { return s.log != "" }
 
 func (s *state) encode() string {
-	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x", s.log, s.first, s.last, s.oldest,
-		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce)
+	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x %d", s.log, s.first, s.last, s.oldest,
+		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce, s.number)
 }
 
 var errFormat = errors.New("is not a commit of lastevent")
 
 func parseState(text string) (s state, err error) {
 	f := strings.Split(text, " ")
-	if len(f) != 13 || f[0] != "1" {
+	if len(f) != 14 || f[0] != "1" {
 		return s, errFormat
 	}
 	number := func(i, base int) uint64 {
@@ -69,6 +70,7 @@ func parseState(text string) (s state, err error) {
 		count:     int(number(10, 10)),
 		keys:      int(number(11, 10)),
 		nonce:     number(12, 16),
+		number:    number(13, 10),
 	}
 	if s.log == "" || s.first == 0 || s.last == 1<<64-1 || s.first > s.last+1 || s.evicted > s.total || s.count < 0 || uint64(s.count) > s.last {
 		err = errFormat

@@ -27,18 +27,19 @@ type writer struct {
 
 // A kept is what eviction needs to know of a commit.
 type kept struct {
-	seq   uint64
-	first uint64
-	keys  int
-	time  int64
-	sizes []uint32
+	seq    uint64
+	number uint64
+	first  uint64
+	keys   int
+	time   int64
+	sizes  []uint32
 }
 
 // next is the sequence after the commit's last event.
 func (o *kept) next() uint64 { return o.first + uint64(len(o.sizes)) }
 
 func keep(c *commit) kept {
-	o := kept{seq: c.seq, first: c.firstEvent(), keys: c.keys, time: c.time}
+	o := kept{seq: c.seq, number: c.number, first: c.firstEvent(), keys: c.keys, time: c.time}
 	for e := range c.events {
 		o.sizes = append(o.sizes, uint32(size(&e)))
 	}
@@ -47,8 +48,9 @@ func keep(c *commit) kept {
 
 // trash is messages to remove: a commit and the receipts after it.
 type trash struct {
-	seq  uint64
-	keys int
+	seq    uint64
+	number uint64
+	keys   int
 }
 
 // over reports whether the state exceeds what is retained by number or bytes.
@@ -140,7 +142,7 @@ func (k *log) settleOldest(base commit, s *state, p *plan) {
 }
 
 func (k *log) drop(p *plan) {
-	p.dropped = append(p.dropped, trash{k.ring[0].seq, k.ring[0].keys})
+	p.dropped = append(p.dropped, trash{k.ring[0].seq, k.ring[0].number, k.ring[0].keys})
 	k.ring = k.ring[1:]
 }
 
@@ -214,7 +216,7 @@ func (k *log) wrote(p *plan, c commit) {
 		k.ring = nil
 	}
 	if complete && c.count > 0 && len(k.ring) < maxRing {
-		k.ring = append(k.ring, kept{c.seq, c.firstEvent(), c.keys, c.time, p.sizes})
+		k.ring = append(k.ring, kept{c.seq, c.number, c.firstEvent(), c.keys, c.time, p.sizes})
 	}
 	if p.fresh {
 		k.cleaned = true
@@ -224,7 +226,11 @@ func (k *log) wrote(p *plan, c commit) {
 		k.cleaned = true
 		return
 	}
+	most := uint64(max(k.db.perSubject.Load(), 0))
 	for _, t := range p.dropped {
+		if t.keys == 0 && most > 0 && c.number-t.number >= most {
+			continue // JetStream has removed it
+		}
 		select {
 		case k.db.trash <- t:
 		default:

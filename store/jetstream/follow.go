@@ -179,11 +179,11 @@ func (k *log) tell(b store.Bounds, events []store.Event) {
 func (k *log) reset() {
 	k.telling.Lock()
 	defer k.telling.Unlock()
+	k.told = commit{}
+	k.tell(k.db.boundsOf(state{}), nil)
 	k.mu.Lock()
 	k.newest, k.places = commit{}, nil
 	k.mu.Unlock()
-	k.told = commit{}
-	k.tell(k.db.boundsOf(state{}), nil)
 }
 
 // recheck has the JetStream stream, and then all followed logs, looked at now.

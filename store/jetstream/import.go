@@ -89,6 +89,7 @@ func (i *importer) add(ctx context.Context, e store.Event) error {
 // the log never written.
 func (i *importer) flush(ctx context.Context) error {
 	i.state.nonce = rand.Uint64()
+	i.state.number++
 	m := &nats.Msg{Subject: i.k.subject, Data: i.data, Header: nats.Header{stateHeader: {i.state.encode()}}}
 	i.data, i.state.count = nil, 0
 	if i.state.oldest > 0 {

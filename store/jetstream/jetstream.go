@@ -65,6 +65,8 @@ type DB struct {
 	nc       *nats.Conn
 	js       js.JetStream
 	replicas atomic.Int64
+	// perSubject is how many commits of a log JetStream keeps; 0 or less is no limit.
+	perSubject atomic.Int64
 
 	ctx     context.Context // ends when the DB is closed
 	cancel  context.CancelFunc

@@ -135,8 +135,30 @@ func (db *DB) ensure(ctx context.Context, logID string) (string, error) {
 	if id == "" || config.Metadata[metaFormat] != "1" {
 		return "", &foreignError{db.name}
 	}
+	if config.MaxMsgsPerSubject > 0 && config.MaxMsgsPerSubject < db.maxCommits() || config.MaxMsgsPerSubject > 0 && db.maxCommits() < 0 {
+		config.MaxMsgsPerSubject = db.maxCommits()
+		if _, err := db.js.UpdateStream(ctx, config); err != nil {
+			return "", db.explain(err)
+		}
+	}
 	db.replicas.Store(int64(config.Replicas))
+	db.perSubject.Store(config.MaxMsgsPerSubject)
 	return id, nil
+}
+
+// maxCommits is how many commits of a log JetStream may keep so that it removes none
+// that is retained: each holds an event, but for one that closes the log, and for those
+// that expire one each. What it removes costs nothing more; the rest is removed by
+// requests, of which a cluster takes a few thousand a second.
+func (db *DB) maxCommits() int64 {
+	r := db.options.Retention
+	switch {
+	case r.Events == 0 || r.Events > 1<<40:
+		return -1
+	case r.Age > 0:
+		return 2*int64(r.Events) + 16
+	}
+	return int64(r.Events) + 2
 }
 
 // A foreignError says that a JetStream stream is not lastevent's.
@@ -172,6 +194,7 @@ func (db *DB) config(logID string) js.StreamConfig {
 		Discard:            js.DiscardNew,
 		AllowDirect:        true,
 		AllowRollup:        true,
+		MaxMsgsPerSubject:  db.maxCommits(),
 		AllowAtomicPublish: true,
 		RePublish:          &js.RePublish{Source: db.subject("e", ">"), Destination: db.subject("live", ">")},
 		Metadata:           map[string]string{metaLog: logID, metaFormat: "1"},

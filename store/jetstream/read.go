@@ -206,7 +206,7 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 			return next, err
 		}
 		for i := range commits {
-			if commits[i].firstEvent() > next {
+			if commits[i].firstEvent() > next || commits[i].log != c.log {
 				return next, nil
 			}
 			for e := range commits[i].events {
