@@ -89,16 +89,24 @@ func (db *DB) runBarriers() {
 	}
 }
 
+// renewEvery is after how many seconds the JetStream stream is looked at, which may have
+// been created anew.
+const renewEvery = 5
+
 // probe stores a barrier whenever nothing else was stored for a second, so that Err
 // tells the truth, and looks after the JetStream stream when that fails.
 func (db *DB) probe() {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ticker.C:
 		case <-db.ctx.Done():
 			return
+		}
+		db.forget()
+		if n%renewEvery == 0 {
+			db.renew()
 		}
 		db.mu.Lock()
 		idle := time.Since(db.stored)
@@ -111,7 +119,6 @@ func (db *DB) probe() {
 			// The server that this one talks to may be cut off from the others.
 			_ = db.nc.ForceReconnect() // it fails while there is no connection
 		}
-		db.forget()
 	}
 }
 

@@ -81,9 +81,7 @@ func (k *log) listen() error {
 		return nil
 	}
 	live, err := k.db.nc.Subscribe(k.db.subject("live", token(k.name)), func(m *nats.Msg) {
-		if c, err := parseCommit(m); err == nil && c.log == k.db.ID() {
-			k.heard(c)
-		}
+		k.hear(m)
 	})
 	if err != nil {
 		k.listeners--
@@ -113,6 +111,18 @@ func (k *log) leave(fol *follower) {
 	k.live = nil
 	k.mu.Unlock()
 	_ = live.Unsubscribe() // it fails where the connection is closed
+}
+
+// hear takes a message of the log.
+func (k *log) hear(m *nats.Msg) {
+	c, err := parseCommit(m)
+	switch {
+	case err != nil: // whoever reads it will say so
+	case c.log != k.db.ID():
+		k.db.recheck()
+	default:
+		k.heard(c)
+	}
 }
 
 // heard takes note of a commit and tells the followers.
@@ -233,12 +243,8 @@ func (db *DB) lookAll(after uint64) uint64 {
 		some := subjects[:min(lookAtOnce, len(subjects))]
 		subjects = subjects[len(some):]
 		upTo, err := db.get(db.ctx, getRequest{MultiLast: append([]string{db.barrierSubject()}, some...), Seq: after + 1}, func(m *nats.Msg) bool {
-			k := logs[m.Header.Get("Nats-Subject")]
-			if k == nil {
-				return true
-			}
-			if c, err := parseCommit(m); err == nil && c.log == db.ID() {
-				k.heard(c)
+			if k := logs[m.Header.Get("Nats-Subject")]; k != nil {
+				k.hear(m)
 			}
 			return true
 		})

@@ -214,7 +214,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := newDB(t, o)
-	for {
+	for begun := time.Now(); ; {
 		if db.nc == nil {
 			db.nc, err = t.connect(db.recheck)
 			if err == nil {
@@ -234,9 +234,14 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		var foreign *foreignError
 		select {
 		case <-time.After(100 * time.Millisecond):
-			if !errors.As(err, &foreign) {
-				continue
+			if errors.As(err, &foreign) {
+				break
 			}
+			if db.nc != nil && time.Since(begun) > requestTimeout { // another server may know more
+				_ = db.nc.ForceReconnect() // it fails while there is no connection
+				begun = time.Now()
+			}
+			continue
 		case <-ctx.Done():
 		}
 		if db.nc != nil {

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"time"
@@ -61,50 +62,63 @@ func (ps places) around(seq uint64) (low, high place, hasLow, hasHigh bool) {
 	return low, high, hasLow, hasHigh
 }
 
-// fetch returns the log's commits from a JetStream sequence up to another, as far as
-// they come in one answer. There is at least one, unless there is none at all.
+// commits returns the log's commits from a JetStream sequence up to another, which must
+// be a commit's, as far as they come in one answer. None: there is none at all.
 func (k *log) commits(ctx context.Context, from, to uint64) ([]commit, error) {
 	return k.fetch(ctx, from, to, fetchCount)
 }
 
+// fetch is commits, of so many. All are of one replica, so that none is missing between
+// two of them, or before the first, that was there when the last was stored. A replica
+// that has nothing so late is behind, and asked again.
 func (k *log) fetch(ctx context.Context, from, to uint64, count int) (commits []commit, err error) {
 	if from > to {
 		return nil, nil
 	}
-	add := func(m *nats.Msg) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	defer cancel()
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
+		if len(commits) > 0 || later || errors.Is(err, errFormat) {
+			return commits, err
+		}
+		m, leaderErr := k.db.leaderNext(ctx, k.subject, from)
+		if leaderErr == nil && m != nil {
+			c, err := parseCommit(m)
+			if err != nil || c.seq > to {
+				return nil, err
+			}
+			return []commit{c}, nil
+		}
+		pause(ctx, wait)
+		if ctx.Err() != nil {
+			return nil, k.unavailable(cmp.Or(err, leaderErr, errMaybe))
+		}
+	}
+}
+
+// answer returns the commits of one replica's answer, up to one, and whether it has a
+// later one. Each message names the one before it in the answer, of which none may be
+// lost on the way.
+func (k *log) answer(ctx context.Context, r getRequest, to uint64) (commits []commit, later bool, err error) {
+	before := uint64(0)
+	_, getErr := k.db.get(ctx, r, func(m *nats.Msg) bool {
+		if headerNumber(m, "Nats-Last-Sequence") != before {
+			return false
+		}
 		var c commit
-		if c, err = parseCommit(m); err != nil || c.seq > to {
+		if c, err = parseCommit(m); err != nil {
+			return false
+		}
+		before = c.seq
+		if c.seq > to {
+			later = true
 			return false
 		}
 		commits = append(commits, c)
 		return true
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
-	defer cancel()
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		commits, err = nil, nil
-		r := getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}
-		_, getErr := k.db.get(ctx, r, add)
-		if len(commits) > 0 {
-			return commits, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		// The replica may be behind; the leader is not.
-		m, leaderErr := k.db.leaderNext(ctx, k.subject, from)
-		switch {
-		case leaderErr == nil && m == nil:
-			return nil, nil
-		case leaderErr == nil:
-			add(m)
-			return commits, err
-		}
-		pause(ctx, wait)
-		if ctx.Err() != nil {
-			return nil, k.unavailable(cmp.Or(getErr, leaderErr))
-		}
-	}
+	})
+	return commits, later, cmp.Or(err, getErr)
 }
 
 // find returns the JetStream sequence from which on to look for the event seq.
@@ -178,36 +192,36 @@ func (l *Log) Read(ctx context.Context, after uint64, yield func(store.Event) bo
 		return b, err
 	}
 	start := max(after+1, b.First)
-	next, err := k.read(ctx, c, start, b.Last, yield)
+	next, hole, err := k.read(ctx, c, start, b.Last, yield)
 	if err != nil || next > start || next > b.Last {
 		return b, err
 	}
 	// The first of them is not there: it may have been evicted meanwhile.
 	now, err := l.Bounds(ctx)
-	switch {
-	case err != nil:
+	if err != nil || now.First > start || now.Log != b.Log {
 		return now, err
-	case now.First > start || now.Log != b.Log:
-		return now, nil
 	}
-	return b, k.missing(ctx, c, start)
+	return b, &store.CorruptError{Stream: k.name, First: start, Last: min(b.Last, hole)}
 }
 
 // read yields the events from one to another, as far as they follow each other, and
-// returns the one to come next.
-func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(store.Event) bool) (uint64, error) {
+// returns the one to come next; where that is missing, hole is the last that is.
+func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(store.Event) bool) (_, hole uint64, err error) {
 	if next > last {
-		return next, nil
+		return next, 0, nil
 	}
 	from, err := k.find(ctx, c, next)
 	for err == nil && next <= last {
 		var commits []commit
 		if commits, err = k.commits(ctx, from, c.seq); err != nil || len(commits) == 0 {
-			return next, err
+			return next, last, err
 		}
 		for i := range commits {
+			if commits[i].count == 0 || commits[i].last < next {
+				continue
+			}
 			if commits[i].firstEvent() > next || commits[i].log != c.log {
-				return next, nil
+				return next, commits[i].firstEvent() - 1, nil
 			}
 			for e := range commits[i].events {
 				if e.Seq != next {
@@ -215,34 +229,16 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 				}
 				if next++; !yield(e) || next > last {
 					k.note(commits[i:min(i+2, len(commits))])
-					return next, nil
+					return next, 0, nil
 				}
 			}
-		}
-		from = commits[len(commits)-1].seq + 1
-	}
-	return next, err
-}
-
-// missing says which events, from next on, are not there.
-func (k *log) missing(ctx context.Context, c commit, next uint64) error {
-	last := c.last
-	for from := c.oldest; from <= c.seq; {
-		commits, err := k.commits(ctx, from, c.seq)
-		if err != nil {
-			return err
-		}
-		if len(commits) == 0 {
-			break
-		}
-		for i := range commits {
-			if first := commits[i].firstEvent(); commits[i].count > 0 && first > next {
-				return &store.CorruptError{Stream: k.name, First: next, Last: min(last, first-1)}
+			if next <= commits[i].last { // it does not parse
+				return next, commits[i].last, nil
 			}
 		}
 		from = commits[len(commits)-1].seq + 1
 	}
-	return &store.CorruptError{Stream: k.name, First: next, Last: last}
+	return next, 0, err
 }
 
 // Before returns the sequence after which the events since t begin: that of the newest
@@ -263,14 +259,16 @@ func (l *Log) Before(ctx context.Context, t time.Time) (after uint64, err error)
 		mid := low + (high-low)/2
 		var at time.Time
 		var first, last uint64
-		if _, err = k.read(ctx, c, mid, mid, func(e store.Event) bool {
+		_, hole, err := k.read(ctx, c, mid, mid, func(e store.Event) bool {
 			at = e.Time
 			return false
-		}); err != nil {
+		})
+		if err != nil {
 			return 0, err
 		}
-		if at.IsZero() {
-			return 0, k.missing(ctx, c, mid)
+		if at.IsZero() { // what is missing is as old as what is before it
+			low = min(hole, b.Last) + 1
+			continue
 		}
 		if first, last, err = k.span(mid); err != nil {
 			return 0, err
