@@ -46,6 +46,9 @@ type Options struct {
 	Retention Retention
 	// MaxStreams is how many streams can be written in all; 0 is no limit.
 	MaxStreams int
+	// ReadOnly leaves the file as it is, which must exist and not be a backup: nothing is
+	// evicted, and appends fail.
+	ReadOnly bool
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 	// Damaged is told, once, of a page that cannot be read when something was to be
@@ -68,6 +71,7 @@ type DB struct {
 	backupOf   string // the log that the file was a backup of; empty if it was none
 	retention  Retention
 	maxStreams int
+	readOnly   bool
 	now        func() time.Time
 	onDamage   func(error)
 	observer   Observer
@@ -107,6 +111,7 @@ func Open(path string, o Options) (*DB, error) {
 		path:       path,
 		retention:  o.Retention,
 		maxStreams: o.MaxStreams,
+		readOnly:   o.ReadOnly,
 		now:        o.Now,
 		onDamage:   o.Damaged,
 		observer:   o.Observer,
@@ -127,7 +132,7 @@ func Open(path string, o Options) (*DB, error) {
 }
 
 func (db *DB) open() (err error) {
-	if _, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(db.path); errors.Is(err, fs.ErrNotExist) && !db.readOnly {
 		if err := create(db.path); err != nil {
 			return fmt.Errorf("cannot be created: %w", withHint(err, db.path))
 		}
@@ -140,15 +145,23 @@ func (db *DB) open() (err error) {
 		return err
 	}
 	err = db.view(db.readMeta)
-	if err == nil && db.backup {
+	switch {
+	case err == nil && db.backup && db.readOnly:
+		err = errIsBackup
+	case err == nil && db.backup:
 		err = db.restore()
 	}
 	if err == nil {
-		removeUnfinished(db.path)
+		if !db.readOnly {
+			removeUnfinished(db.path)
+		}
 		err = db.view(db.checkStates)
 	}
 	if err == nil {
 		err = db.findSweeps()
+	}
+	if db.readOnly {
+		db.unwritable = cmp.Or(db.unwritable, errReadOnly)
 	}
 	if db.unwritable != nil {
 		db.sweeps = nil
@@ -166,6 +179,11 @@ func (db *DB) open() (err error) {
 	return err
 }
 
+var (
+	errReadOnly = errors.New("is open for reading only")
+	errIsBackup = errors.New("is a backup, which the first server that opens it makes a log of its own")
+)
+
 // openBolt opens an existing file that is locked and looks sound. What bbolt
 // finds wrong all the same it says by a panic.
 func (db *DB) openBolt() (err error) {
@@ -177,6 +195,7 @@ func (db *DB) openBolt() (err error) {
 	}()
 	db.bolt, err = bolt.Open(db.path, 0o600, &bolt.Options{
 		Timeout:         lockTimeout,
+		ReadOnly:        db.readOnly,
 		FreelistType:    bolt.FreelistMapType,
 		PageSize:        pageSize,
 		InitialMmapSize: mmapSize,

@@ -2,12 +2,14 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -122,10 +124,44 @@ func (l *Log) Used(_ context.Context, key string, digest [32]byte) (r Receipt, u
 			return err
 		}
 		r, used, err = getKey(tx.Bucket(keysBucket), l.name, key, digest, b.First)
-		if r.Last > b.Last || r.Count == 0 && !b.Closed { // not yet known to be synced
+		if used && !r.inUse(b) {
 			r, used = Receipt{}, false
 		}
 		return err
 	})
 	return r, used, err
+}
+
+// UsedKeys returns the idempotency keys that are in use, those of older events first and
+// those that only closed last.
+func (l *Log) UsedKeys(context.Context) (used []UsedKey, err error) {
+	err = l.db.view(func(tx *bolt.Tx) error {
+		used = nil
+		_, b, err := l.bounds(tx)
+		if err != nil {
+			return err
+		}
+		prefix := append([]byte(l.name), 0)
+		cur := tx.Bucket(keysBucket).Cursor()
+		for k, v := cur.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = cur.Next() {
+			r, digest, err := decodeReceipt(k, v)
+			if err != nil || len(k) != len(prefix)+keyHash {
+				return fmt.Errorf("%w: an idempotency key of stream %q", ErrDamaged, l.name)
+			}
+			if r.inUse(b) {
+				used = append(used, UsedKey{Hash: [keyHash]byte(k[len(prefix):]), Digest: [32]byte(digest), Receipt: r})
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(used, func(a, b UsedKey) int { return cmp.Compare(a.Receipt.evictedWith(), b.Receipt.evictedWith()) })
+	return used, err
+}
+
+// inUse reports whether the key with the receipt is, as far as is known to be synced.
+func (r Receipt) inUse(b Bounds) bool {
+	if r.Count == 0 {
+		return b.Closed
+	}
+	return b.First <= r.Last && r.Last <= b.Last
 }

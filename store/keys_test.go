@@ -1,6 +1,11 @@
 package store
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
@@ -44,5 +49,54 @@ func TestKeyOfADeletedEventIsFree(t *testing.T) {
 		}
 		CloseForTest(t, db)
 		db = OpenForTest(t, path, Options{})
+	}
+}
+
+// The keys in use are those whose events are retained, and those that closed.
+func TestUsedKeys(t *testing.T) {
+	path := tempFile(t)
+	db := OpenForTest(t, path, Options{Retention: Retention{Events: 3}})
+	use := func(name, key string, b Batch) UsedKey {
+		t.Helper()
+		b.Key, b.Digest = key, sha256.Sum256([]byte(key))
+		r, err := db.Log(name).Append(t.Context(), b)
+		must(t, err)
+		hash := sha256.Sum256([]byte(key))
+		return UsedKey{Hash: [16]byte(hash[:]), Digest: b.Digest, Receipt: r}
+	}
+	use("s", "evicted", batch("1"))
+	s := []UsedKey{use("s", "two", batch("2", "3")), use("s", "one", batch("4")), use("s", "closing", Batch{Close: true})}
+	use("deleted", "gone", batch("1"))
+	must(t, db.Log("deleted").Delete(t.Context()))
+	long := []UsedKey{use("s/t", "one", batch("1"))}
+	check := func() {
+		t.Helper()
+		for name, want := range map[string][]UsedKey{"s": s, "s/t": long, "deleted": nil, "never": nil} {
+			if got, err := db.Log(name).UsedKeys(t.Context()); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: %v, %v; want %v", name, got, err, want)
+			}
+		}
+	}
+	check()
+	CloseForTest(t, db)
+	db = OpenForTest(t, path, Options{ReadOnly: true})
+	check()
+	CloseForTest(t, db)
+
+	// Where events have expired, and are not yet removed.
+	db = OpenForTest(t, path, Options{ReadOnly: true, Retention: Retention{Age: 1}})
+	s, long = s[2:], nil
+	check()
+	CloseForTest(t, db)
+
+	edit(t, path, func(tx *bolt.Tx) error {
+		k, v := tx.Bucket(keysBucket).Cursor().First()
+		v = bytes.Clone(v)
+		v[10] ^= 1
+		return tx.Bucket(keysBucket).Put(k, v)
+	})
+	db = OpenForTest(t, path, Options{ReadOnly: true})
+	if _, err := db.Log("s").UsedKeys(t.Context()); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), `"s"`) {
+		t.Errorf("with a damaged key: %v", err)
 	}
 }
