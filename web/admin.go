@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"net/http/pprof"
 
@@ -13,7 +14,8 @@ import (
 type Inside struct {
 	// Metrics are those that the store was opened with; nil: new ones.
 	Metrics *Metrics
-	// Stats are the store's, as [store.DB.Stats] returns them; nil: there are none.
+	// Stats are the store's, as [store.DB.Stats] returns them, without FileBytes where
+	// there is no file; nil: there are none.
 	Stats func() (store.Stats, error)
 	// Streams have series of their own in the metrics.
 	Streams []string
@@ -32,8 +34,11 @@ func (s *Server) adminRoutes() map[string]methods {
 	routes := map[string]methods{
 		"/metrics": {"GET": metrics.ServeHTTP},
 	}
-	if s.config.Backup != nil {
+	switch {
+	case s.config.Backup != nil:
 		routes["/backup"] = methods{"GET": s.backup}
+	case s.config.NoBackup != "":
+		routes["/backup"] = methods{"GET": problemHandler(http.StatusNotFound, errors.New(s.config.NoBackup)).ServeHTTP}
 	}
 	if s.config.Inside.Pprof {
 		routes["/debug/pprof/"] = methods{"GET": pprof.Index}

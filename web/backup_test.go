@@ -79,6 +79,10 @@ func TestBackup(t *testing.T) {
 	if w := newHost(t, setup{}).do(t, "GET", "/backup", ""); w.Code != 404 {
 		t.Errorf("without backups: %d", w.Code)
 	}
+	elsewhere := newHost(t, setup{config: func(c *web.Config) { c.NoBackup = "ask the other server" }})
+	if w := askBackup(t, elsewhere, local, local); w.Code != 404 || !strings.Contains(w.Body.String(), `"detail":"ask the other server"`) {
+		t.Errorf("where they are taken elsewhere: %d %s", w.Code, w.Body)
+	}
 	if closed != 3 {
 		t.Error("a backup was made for who is refused")
 	}

@@ -127,6 +127,22 @@ func TestMetricsOfAppends(t *testing.T) {
 	}
 }
 
+// A store that is not a file has no figures of one.
+func TestMetricsWithoutAFile(t *testing.T) {
+	s := newHost(t, setup{config: func(c *web.Config) {
+		c.Inside.Stats = func() (store.Stats, error) { return store.Stats{Streams: 7}, nil }
+	}})
+	got := s.scrape(t)
+	for name := range got {
+		if strings.HasPrefix(name, "file_") || strings.HasPrefix(name, "disk_") {
+			t.Errorf("there is %s", name)
+		}
+	}
+	if got["streams"] != 7 {
+		t.Errorf("%v streams", got["streams"])
+	}
+}
+
 var clientMetrics = []string{
 	"clients", "max_lag_events", "delivered_events_total", "replayed_events_total", "subscriptions_total", "ends_total", "cuts_total", "heartbeats_total",
 }

@@ -12,10 +12,10 @@ import (
 type scrape struct{ server *Server }
 
 var (
-	clientsDesc   = desc("clients", "Clients: live, or replaying what has to be read from the file.", "state")
+	clientsDesc   = desc("clients", "Clients: live, or replaying what has to be read from the store.", "state")
 	lagDesc       = desc("max_lag_events", "How many events the client that is farthest behind still has to get.")
 	deliveredDesc = desc("delivered_events_total", "Events given to clients, those of replays among them.")
-	replayedDesc  = desc("replayed_events_total", "Events given to clients that had to be read from the file.")
+	replayedDesc  = desc("replayed_events_total", "Events given to clients that had to be read from the store.")
 	gapsDesc      = desc("gaps_total", "Gaps that clients were told of, by reason.", "reason")
 	missedDesc    = desc("missed_events_total", "Events that these gaps span, as far as that is known.", "reason")
 	readyDesc     = desc("ready", "1 if the store can append and the server does not drain, as at /readyz; else 0.")
@@ -77,9 +77,11 @@ func (s *Server) collectStore(gauge func(*prometheus.Desc, uint64, ...string)) {
 	if s.config.Inside.Stats != nil {
 		if stats, err := s.config.Inside.Stats(); err == nil {
 			gauge(streamsDesc, uint64(stats.Streams))
-			gauge(fileDesc, stats.FileBytes)
-			gauge(freeDesc, stats.FreeBytes)
-			gauge(diskDesc, stats.DiskBytes)
+			if stats.FileBytes > 0 {
+				gauge(fileDesc, stats.FileBytes)
+				gauge(freeDesc, stats.FreeBytes)
+				gauge(diskDesc, stats.DiskBytes)
+			}
 		}
 	}
 	for _, name := range s.config.Inside.Streams {

@@ -64,6 +64,8 @@ type Config struct {
 	// Backup returns a copy of all that is stored, complete, and its size in bytes. The
 	// copy is closed when it has been read. Nil: there are no backups.
 	Backup func(context.Context) (io.ReadCloser, int64, error)
+	// NoBackup tells who asks for one where Backup is nil how to take it elsewhere.
+	NoBackup string
 	// Ready says why the store cannot append now, as [store.DB.Err] does; nil if it can.
 	Ready func() error
 	// Inside is for those who run the server.
