@@ -29,7 +29,7 @@ type acmeFlags struct {
 
 func (f *acmeFlags) add(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&f.acmeHosts, "acme-host", nil, "`name` for which the server gets its certificate from Let's Encrypt, whose terms you accept, and renews it; repeatable. Port 443 of that name must lead to --listen")
-	flags.StringVar(&f.acmeCache, "acme-cache", "", "`folder` for keys and certificates by ACME (default: acme, beside --db)")
+	flags.StringVar(&f.acmeCache, "acme-cache", "", "`folder` for keys and certificates by ACME (default: acme, beside --db, also where --store takes its place)")
 	flags.StringVar(&f.acmeEmail, "acme-email", "", "`address` for word from the certificate authority")
 	flags.StringVar(&f.acmeDirectory, "acme-directory", acme.LetsEncryptURL, "`URL` of another certificate authority's ACME directory")
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/pflag"
 
-	"lastevent/store"
 	"lastevent/web"
 )
 
@@ -52,7 +51,7 @@ func checkAddress(addr string) error {
 	return err
 }
 
-func (f *insideFlags) config(metrics *web.Metrics, db *store.DB) web.Inside {
+func (f *insideFlags) config(metrics *web.Metrics, db engine) web.Inside {
 	return web.Inside{
 		Metrics: metrics,
 		Stats:   db.Stats,

@@ -162,9 +162,9 @@ func writeDamage(out io.Writer, r *store.Report) {
 }
 
 // logRestored tells of a backup that has been made a log of its own.
-func logRestored(log zerolog.Logger, path string, db *store.DB) {
+func logRestored(log zerolog.Logger, db fileEngine) {
 	if of := db.BackupOf(); of != "" {
-		log.Warn().Str("db", path).Str("backup_of", of).Str("log", db.ID()).
+		log.Warn().EmbedObject(db).Str("backup_of", of).Str("log", db.ID()).
 			Msg("the file was a backup, and is another log now: clients that resume get a gap, then all that is retained")
 	}
 }

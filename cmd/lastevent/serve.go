@@ -24,7 +24,6 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
-	"lastevent/store"
 	"lastevent/stream"
 	"lastevent/web"
 )
@@ -41,11 +40,11 @@ const (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	listenFlags
+	storeFlags
 	tlsFlags
 	limitFlags
 	access       accessFlags
 	inside       insideFlags
-	db           string
 	timeEvery    time.Duration
 	retainEvents uint64
 	retainBytes  size
@@ -68,7 +67,7 @@ func serveCommand() *cobra.Command {
 			"LASTEVENT_ and its name in capitals, - as _ (LASTEVENT_RETAIN_AGE).",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := setFromEnvironment(cmd.Flags()); err != nil {
+			if err := f.checkCommandLine(cmd); err != nil {
 				return err
 			}
 			if err := f.validate(); err != nil {
@@ -85,7 +84,7 @@ func serveCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	f.listenFlags.add(flags)
-	flags.StringVar(&f.db, "db", "lastevent.db", "`file` that holds the events; created where it is missing")
+	f.storeFlags.add(flags)
 	flags.DurationVar(&f.timeEvery, "time-every", 15*time.Millisecond, "interval of the time events on stream time; 0 turns them off")
 	flags.Uint64Var(&f.retainEvents, "retain-events", 100_000, "how many events a stream retains; 0 is no limit")
 	flags.Var(&f.retainBytes, "retain-bytes", "how many bytes of events a stream retains (64MB); 0 is no limit")
@@ -108,8 +107,8 @@ func (f *serveFlags) validate() error {
 	if err := f.listenFlags.validate(); err != nil {
 		return err
 	}
-	if f.db == "" {
-		return errors.New("--db must name a file")
+	if err := f.storeFlags.validate(); err != nil {
+		return err
 	}
 	if f.timeEvery != 0 && f.timeEvery < time.Millisecond {
 		return fmt.Errorf("--time-every must be 0 or at least 1ms, and is %v", f.timeEvery)
@@ -205,19 +204,12 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(f.db, store.Options{
-		Retention: store.Retention{
-			Events: f.retainEvents,
-			Bytes:  uint64(f.retainBytes),
-			Age:    f.retainAge,
-		},
-		MaxStreams: f.maxStreams,
-		Observer:   metrics,
-		Damaged: func(err error) {
-			log.Error().Err(err).Msg("events cannot be read; the rest goes on, and what cannot be read stays in the file")
-		},
-	})
-	if err != nil {
+	db, err := f.openEngine(ctx, metrics, log)
+	switch {
+	case err != nil && ctx.Err() != nil: // while it was waited for
+		log.Info().Msg("stopping")
+		return nil
+	case err != nil:
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
@@ -228,8 +220,10 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	f.logStart(log, listeners, db)
-	logRestored(log, f.db, db)
+	f.logStart(ctx, log, listeners, db)
+	if file, ok := db.(fileEngine); ok {
+		logRestored(log, file)
+	}
 	stopAdmin := serveAdmin(adminListener, server.Admin(), log)
 	defer stopAdmin() // after all else but the store
 	if f.timeEvery > 0 {
@@ -239,7 +233,7 @@ func (f *serveFlags) serve(log zerolog.Logger) (err error) {
 	return f.serveUntil(ctx, stop, listeners, tlsConfig, server, db, log)
 }
 
-func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logger) web.Config {
+func (f *serveFlags) config(streams *stream.Set, db engine, log zerolog.Logger) web.Config {
 	c := web.Config{
 		Streams:       streams,
 		Log:           log,
@@ -249,9 +243,9 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 		MaxBatchBytes: int64(f.maxBatch),
 		AllowHosts:    f.allowHosts,
 		Access:        f.access.config(log),
-		Backup:        db.Backup,
 		Ready:         db.Err,
 	}
+	db.setBackup(&c)
 	f.limitFlags.config(&c)
 	if f.timeEvery > 0 {
 		c.Owned, c.Demo = []string{timeStream}, timeStream
@@ -260,13 +254,13 @@ func (f *serveFlags) config(streams *stream.Set, db *store.DB, log zerolog.Logge
 }
 
 // logStart tells where the server is and what it holds.
-func (f *serveFlags) logStart(log zerolog.Logger, listeners []net.Listener, db *store.DB) {
-	b, err := db.Log(timeStream).Bounds(context.Background())
+func (f *serveFlags) logStart(ctx context.Context, log zerolog.Logger, listeners []net.Listener, db engine) {
+	b, err := db.Log(timeStream).Bounds(ctx)
 	if err != nil {
 		log.Warn().Err(err).Str("stream", timeStream).Msg("this stream cannot be read")
 	}
 	if err := db.Err(); err != nil {
-		log.Error().Err(err).Str("db", f.db).Msg("nothing can be appended; what is whole is served")
+		log.Error().Err(err).EmbedObject(db).Msg("nothing can be appended; what is whole is served")
 	}
 	var urls []string
 	for _, l := range listeners {
@@ -274,7 +268,7 @@ func (f *serveFlags) logStart(log zerolog.Logger, listeners []net.Listener, db *
 	}
 	log.Info().
 		Str("url", strings.Join(urls, " ")).
-		Str("db", f.db).
+		EmbedObject(db).
 		Str("log", db.ID()).
 		Str("retained", f.retained()).
 		Int("streams", db.StreamCount()).
@@ -298,7 +292,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 }
 
 // serveUntil serves until the context ends, or something fails, and then stops in order.
-func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listeners []net.Listener, tlsConfig *tls.Config, server *web.Server, db *store.DB, log zerolog.Logger) error {
+func (f *serveFlags) serveUntil(ctx context.Context, restoreSignals func(), listeners []net.Listener, tlsConfig *tls.Config, server *web.Server, db engine, log zerolog.Logger) error {
 	conns := &connections{busy: map[net.Conn]time.Time{}}
 	h := &http.Server{
 		Handler:           server,
