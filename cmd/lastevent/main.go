@@ -35,7 +35,7 @@ func run(args []string) int {
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddCommand(serveCommand(), publishCommand(), tailCommand(), doctorCommand(),
-		inspectCommand(), backupCommand(), tokenCommand(), healthcheckCommand(), benchCommand(), versionCommand())
+		inspectCommand(), backupCommand(), copyCommand(), tokenCommand(), healthcheckCommand(), benchCommand(), versionCommand())
 	for _, command := range tagged {
 		root.AddCommand(command())
 	}

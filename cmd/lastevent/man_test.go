@@ -22,6 +22,7 @@ func TestManPages(t *testing.T) {
 		"lastevent-serve":   `\fB--retain-events\fP=100000`,
 		"lastevent-publish": `lastevent publish greetings hello`,
 		"lastevent-tail":    `.TH "LASTEVENT-TAIL" "1"`,
+		"lastevent-copy":    `.TH "LASTEVENT-COPY" "1"`,
 		"lastevent-doctor":  `lastevent-doctor - Find out what stands between`,
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, page+".1"))
