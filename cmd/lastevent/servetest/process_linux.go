@@ -116,6 +116,3 @@ func (s *Server) AwaitLog(text string) {
 		}
 	}
 }
-
-// Log is what the server's processes wrote to standard error.
-func (s *Server) Log() string { return s.logged() }

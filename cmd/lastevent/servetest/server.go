@@ -139,7 +139,7 @@ func Output(t *testing.T, args ...string) string {
 type Server struct {
 	Ctx  context.Context // ends with the test's patience
 	HTTP *http.Client
-	DB   string // the file
+	DB   string // the file; with --store there is none
 	Addr string
 	URL  string // without a slash at the end
 
@@ -198,7 +198,11 @@ func prepare(t *testing.T, addr string, flags ...string) *Server {
 		s.HTTP.Transport.(*http.Transport).DialContext = s.dial
 	}
 	s.once = once(s.HTTP)
-	s.args = append([]string{"serve", "--listen", s.Addr, "--db", s.DB, "--time-every", "0"}, flags...)
+	s.args = []string{"serve", "--listen", s.Addr, "--time-every", "0"}
+	if !slices.Contains(flags, "--store") {
+		s.args = append(s.args, "--db", s.DB)
+	}
+	s.args = append(s.args, flags...)
 	t.Cleanup(func() {
 		cancel()
 		s.Kill()
@@ -252,11 +256,14 @@ func (s *Server) Restart() {
 	go func() {
 		defer close(s.exited)
 		lines := bufio.NewScanner(stderr)
-		for n := 0; lines.Scan(); n++ {
+		for n := 0; lines.Scan(); {
 			s.mu.Lock()
 			s.log.WriteString(lines.Text() + "\n")
 			s.mu.Unlock()
-			if n == 0 {
+			if strings.Contains(lines.Text(), `"waiting for JetStream"`) {
+				continue
+			}
+			if n++; n == 1 {
 				first <- lines.Text()
 			}
 		}
@@ -280,6 +287,9 @@ func (s *Server) logged() string {
 	defer s.mu.Unlock()
 	return s.log.String()
 }
+
+// Log is what the server's processes wrote to standard error.
+func (s *Server) Log() string { return s.logged() }
 
 // Terminate sends SIGTERM.
 func (s *Server) Terminate() {
