@@ -439,7 +439,11 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 		name := nameOf(strings.TrimPrefix(m.Subject(), db.subject("e")+"."))
 		streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
 	}
-	slices.SortFunc(streams, func(a, b store.Stream) int { return strings.Compare(a.Name, b.Name) })
+	// A log may come more than once, the newest last: when something is appended meanwhile,
+	// and where it has two messages.
+	slices.Reverse(streams)
+	slices.SortStableFunc(streams, func(a, b store.Stream) int { return strings.Compare(a.Name, b.Name) })
+	streams = slices.CompactFunc(streams, func(a, b store.Stream) bool { return a.Name == b.Name })
 	db.mu.Lock()
 	db.streams = len(streams)
 	db.mu.Unlock()
