@@ -18,6 +18,10 @@ import (
 // importBytes is about how much of a log is imported with one message.
 const importBytes = 256 << 10
 
+// importCount is how many events a message has at most. With it go the receipts of its
+// events, and JetStream takes a thousand messages at once.
+const importCount = 500
+
 // ErrExists: a log that is to be imported was written already.
 var ErrExists = errors.New("stream is there already")
 
@@ -46,13 +50,7 @@ func (db *DB) Import(ctx context.Context, name string, b store.Bounds, keys []st
 		return fmt.Errorf("stream %q: events end before %d, and should end with %d", name, i.next, b.Last)
 	}
 	i.state.closed = b.Closed
-	if err := i.flush(ctx); err != nil {
-		return err
-	}
-	if err := i.receipts(keys); err != nil {
-		return err
-	}
-	return i.await()
+	return i.finish(ctx, keys)
 }
 
 // An importer packs events into commits. All of a commit have one time.
@@ -68,7 +66,7 @@ func (i *importer) add(ctx context.Context, e store.Event) error {
 	if e.Seq != i.next {
 		return fmt.Errorf("stream %q: event %d comes where %d should", i.k.name, e.Seq, i.next)
 	}
-	if at := e.Time.UnixNano(); i.state.count > 0 && (at != i.state.time || len(i.data) > importBytes) {
+	if at := e.Time.UnixNano(); i.state.count > 0 && (at != i.state.time || len(i.data)+int(size(&e)) > importBytes || i.state.count == importCount) {
 		if err := i.flush(ctx); err != nil {
 			return err
 		}
@@ -85,27 +83,67 @@ func (i *importer) add(ctx context.Context, e store.Event) error {
 	return nil
 }
 
-// flush sends the commit that is being packed. Only the first is awaited, as it must find
-// the log never written.
-func (i *importer) flush(ctx context.Context) error {
+// commit returns the commit that is being packed.
+func (i *importer) commit() *nats.Msg {
 	i.state.nonce = rand.Uint64()
 	i.state.number++
 	m := &nats.Msg{Subject: i.k.subject, Data: i.data, Header: nats.Header{stateHeader: {i.state.encode()}}}
+	if i.state.oldest == 0 {
+		m.Header.Set(expectHeader, "0")
+	}
 	i.data, i.state.count = nil, 0
+	return m
+}
+
+// flush sends the commit that is being packed. Only the first is awaited, as it must find
+// the log never written.
+func (i *importer) flush(ctx context.Context) (err error) {
+	m := i.commit()
 	if i.state.oldest > 0 {
 		return i.send(m)
 	}
-	m.Header.Set(expectHeader, "0")
+	i.state.oldest, err = i.publish(ctx, m)
+	return err
+}
+
+// finish has all receipts of older events stored, and then the last commit at once with
+// its own: what was broken off before is seen not to be complete.
+func (i *importer) finish(ctx context.Context, keys []store.UsedKey) error {
+	next := i.state.last + 1 - uint64(i.state.count)
+	var own []*nats.Msg
+	for _, key := range keys {
+		m := &nats.Msg{
+			Subject: i.k.db.subject("k", token(i.k.name), hex.EncodeToString(key.Hash[:])),
+			Data:    encodeReceipt(key.Digest, key.Receipt),
+			Header:  nats.Header{},
+		}
+		if key.Receipt.Count == 0 || key.Receipt.Last >= next {
+			own = append(own, m)
+		} else if err := i.send(m); err != nil {
+			return err
+		}
+	}
+	if err := i.await(); err != nil {
+		return err
+	}
+	i.state.keys = len(own)
+	_, err := i.publish(ctx, append([]*nats.Msg{i.commit()}, own...)...)
+	return err
+}
+
+// publish stores messages at once, the first of them a commit.
+func (i *importer) publish(ctx context.Context, msgs ...*nats.Msg) (first uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for {
-		seq, err := i.k.db.publish(ctx, m)
+		seq, err := i.k.db.publish(ctx, msgs...)
 		switch {
 		case err == nil:
-			i.state.oldest = seq
-			return nil
+			return seq - uint64(len(msgs)-1), nil
 		case errors.Is(err, errConflict):
-			return fmt.Errorf("stream %q: %w", i.k.name, ErrExists)
+			return 0, fmt.Errorf("stream %q: %w", i.k.name, ErrExists)
 		case !errors.Is(err, errAgain) || ctx.Err() != nil:
-			return fmt.Errorf("stream %q: %w", i.k.name, err)
+			return 0, fmt.Errorf("stream %q: %w", i.k.name, err)
 		}
 		pause(ctx, 50*time.Millisecond)
 	}
@@ -136,17 +174,5 @@ func (i *importer) await() error {
 		}
 	}
 	i.sent = i.sent[:0]
-	return nil
-}
-
-func (i *importer) receipts(keys []store.UsedKey) error {
-	for _, key := range keys {
-		if err := i.send(&nats.Msg{
-			Subject: i.k.db.subject("k", token(i.k.name), hex.EncodeToString(key.Hash[:])),
-			Data:    encodeReceipt(key.Digest, key.Receipt),
-		}); err != nil {
-			return err
-		}
-	}
 	return nil
 }

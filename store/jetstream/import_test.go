@@ -1,11 +1,16 @@
 package jetstream_test
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	js "github.com/nats-io/nats.go/jetstream"
 
 	"lastevent/store"
 	"lastevent/store/jetstream"
@@ -41,5 +46,83 @@ func TestImportedStreams(t *testing.T) {
 	}
 	if got, err := db.Streams(ctx); err != nil || !slices.Equal(got, want) {
 		t.Errorf("streams %+v, %v; want %+v", got, err, want)
+	}
+}
+
+// What was not imported to the end does not look as if it was, wherever it was broken off:
+// here by a limit on JetStream's messages.
+func TestImportBrokenOff(t *testing.T) {
+	var keys []store.UsedKey
+	for i := range byte(3) {
+		keys = append(keys, store.UsedKey{Hash: [16]byte{i}, Receipt: store.Receipt{Last: uint64(i) + 1, Count: 1}})
+	}
+	keys = append(keys, store.UsedKey{Hash: [16]byte{9}, Receipt: store.Receipt{Last: 3}})
+	for limit := int64(2); ; limit++ {
+		url := newURL(t)
+		db := open(t, url, jetstream.Options{})
+		setLimit(t, url, limit)
+		b := store.Bounds{Log: db.ID(), First: 1, Last: 3, Bytes: 6, Closed: true}
+		err := db.Import(ctx, "s", b, keys, eventsAt(1, 3))
+		streams, listErr := db.Streams(ctx)
+		complete := len(streams) == 1 && streams[0].Bounds == b
+		if listErr != nil || complete != (err == nil) {
+			t.Errorf("with room for %d messages: %v, and there is %+v, %v", limit, err, streams, listErr)
+		}
+		if err == nil {
+			if limit < 1+3+4 {
+				t.Errorf("%d messages were enough", limit)
+			}
+			return
+		}
+	}
+}
+
+// setLimit bounds how many messages JetStream takes.
+func setLimit(t *testing.T, url string, limit int64) {
+	t.Helper()
+	address, name, _ := strings.Cut(strings.TrimPrefix(strings.TrimSuffix(url, "?replicas=1"), "nats://"), "/")
+	nc, err := nats.Connect(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	server, err := js.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := server.Stream(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgs = limit
+	if _, err := server.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// All keys of many events of one time are in use.
+func TestImportKeys(t *testing.T) {
+	const last = 1200
+	db := open(t, newURL(t), jetstream.Options{})
+	b := store.Bounds{Log: db.ID(), First: 1, Last: last}
+	var keys []store.UsedKey
+	for seq := range uint64(last) {
+		hash := sha256.Sum256(fmt.Append(nil, "key ", seq+1))
+		keys = append(keys, store.UsedKey{Hash: [16]byte(hash[:]), Digest: hash, Receipt: store.Receipt{Last: seq + 1, Count: 1}})
+	}
+	at := time.Unix(1, 0)
+	err := db.Import(ctx, "s", b, keys, func(yield func(store.Event, error) bool) {
+		for seq := uint64(1); seq <= last && yield(store.Event{Seq: seq, Time: at}, nil); seq++ {
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{1, 499, 500, 501, 1000, 1001, last} {
+		key := fmt.Sprint("key ", seq)
+		if r, used, err := db.Log("s").Used(ctx, key, sha256.Sum256([]byte(key))); !used || r.Last != seq || err != nil {
+			t.Errorf("%s: %+v, %v, %v", key, r, used, err)
+		}
 	}
 }
