@@ -102,7 +102,7 @@ func (f *copyFlags) run(ctx context.Context, out, progress io.Writer) (err error
 			err = c.copy(ctx, s)
 		}
 		if err != nil {
-			return fmt.Errorf("%d of %d streams are copied: stream %q: %w", c.done, c.streams, s.Name, err)
+			return fmt.Errorf("%d of %d streams are copied: %w", c.done, c.streams, err)
 		}
 		c.done++
 	}

@@ -118,7 +118,7 @@ func TestCopyRefuses(t *testing.T) {
 	refused(s.DB, url, s.DB, "stop the server")
 	backup := filepath.Join(dir, "backup.db")
 	servetest.Output(t, "backup", "--url", s.URL, backup)
-	refused(backup, url, backup, "is a backup")
+	refused(backup, url, backup, "copy the server's own file")
 	refused(filepath.Join(dir, "missing.db"), url, "missing.db")
 	log := s.LogID()
 	s.Stop()
