@@ -48,6 +48,7 @@ func keep(c *commit) kept {
 
 // trash is messages to remove: a commit and the receipts after it.
 type trash struct {
+	log    string // of the numbering; JetStream's sequences begin anew with another
 	seq    uint64
 	number uint64
 	keys   int
@@ -131,7 +132,7 @@ func (k *log) settleOldest(base commit, s *state, p *plan) {
 		return
 	}
 	for len(k.ring) > 0 && k.ring[0].next() <= s.first {
-		k.drop(p)
+		k.drop(base, p)
 	}
 	if s.first == base.first {
 		s.oldest, s.firstTime = base.oldest, base.firstTime
@@ -141,8 +142,8 @@ func (k *log) settleOldest(base commit, s *state, p *plan) {
 	}
 }
 
-func (k *log) drop(p *plan) {
-	p.dropped = append(p.dropped, trash{k.ring[0].seq, k.ring[0].number, k.ring[0].keys})
+func (k *log) drop(base commit, p *plan) {
+	p.dropped = append(p.dropped, trash{base.log, k.ring[0].seq, k.ring[0].number, k.ring[0].keys})
 	k.ring = k.ring[1:]
 }
 
@@ -156,7 +157,7 @@ func (k *log) oldestKept(ctx context.Context, base commit, s *state, p *plan) (*
 					return nil, err
 				}
 			}
-			k.drop(p)
+			k.drop(base, p)
 		}
 		if len(k.ring) == 0 {
 			if err := k.load(ctx, base, base.oldest); err != nil {
@@ -222,7 +223,7 @@ func (k *log) wrote(p *plan, c commit) {
 		k.cleaned = true
 	}
 	if p.purge && !p.fresh {
-		k.db.running.Go(func() { k.purge(c.oldest) })
+		k.db.running.Go(func() { k.purge(c.log, c.oldest) })
 		k.cleaned = true
 		return
 	}
@@ -239,21 +240,24 @@ func (k *log) wrote(p *plan, c commit) {
 	}
 	if !k.cleaned {
 		k.cleaned = true
-		k.db.running.Go(func() { k.clean(c.oldest) })
+		k.db.running.Go(func() { k.clean(c.log, c.oldest) })
 	}
 }
 
 // clean removes what is before the oldest commit, if anything was left there.
-func (k *log) clean(oldest uint64) {
+func (k *log) clean(id string, oldest uint64) {
 	left, err := k.fetch(k.db.ctx, 1, oldest-1, 1)
 	if err == nil && len(left) > 0 {
-		k.purge(oldest)
+		k.purge(id, oldest)
 	}
 }
 
-// purge removes all of the log before a JetStream sequence.
-func (k *log) purge(before uint64) {
+// purge removes all of the log with that numbering before a JetStream sequence.
+func (k *log) purge(id string, before uint64) {
 	for _, subject := range []string{k.subject, k.db.subject("k", token(k.name), "*")} {
+		if id != k.db.ID() {
+			return
+		}
 		body, _ := json.Marshal(struct { // of such there is none that fails
 			Filter string `json:"filter"`
 			Seq    uint64 `json:"seq"`
@@ -269,6 +273,9 @@ func (db *DB) remove() {
 		select {
 		case t := <-db.trash:
 			for i := range t.keys + 1 {
+				if t.log != db.ID() {
+					break
+				}
 				seq := strconv.FormatUint(t.seq+uint64(i), 10)
 				db.ask("$JS.API.STREAM.MSG.DELETE."+db.name, []byte(`{"seq":`+seq+`,"no_erase":true}`))
 			}

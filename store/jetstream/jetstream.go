@@ -104,11 +104,30 @@ func newDB(t target, o Options) *DB {
 func (db *DB) start() {
 	db.running.Go(db.watch)
 	db.running.Go(db.probe)
+	if db.options.MaxStreams > 0 {
+		db.running.Go(db.count)
+	}
 	if db.options.Retention.Age > 0 {
 		db.running.Go(db.sweep)
 	}
 	for range removers {
 		db.running.Go(db.remove)
+	}
+}
+
+// countEvery is how often streams are counted that other servers may have written.
+const countEvery = 5 * time.Minute
+
+func (db *DB) count() {
+	ticker := time.NewTicker(countEvery)
+	defer ticker.Stop()
+	for {
+		_, _ = db.Streams(db.ctx) // which counts them; later, if it fails
+		select {
+		case <-ticker.C:
+		case <-db.ctx.Done():
+			return
+		}
 	}
 }
 
