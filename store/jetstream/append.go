@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -95,18 +96,19 @@ func (l *Log) do(ctx context.Context, r *request) (store.Receipt, error) {
 	k := l.log()
 	k.mu.Lock()
 	k.queue = append(k.queue, r)
-	if !k.writing {
-		k.writing = true
-		go k.write()
-	}
+	idle := !k.writing
+	k.writing = true
 	k.mu.Unlock()
+	if idle && !l.db.spawn(k.write) {
+		k.write() // which says that the DB is closed
+	}
 	select {
 	case <-r.done:
 	case <-ctx.Done():
 		if k.withdraw(r) {
 			return store.Receipt{}, ctx.Err()
 		}
-		<-r.done
+		return store.Receipt{}, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnknown, ctx.Err())
 	}
 	return r.receipt, r.err
 }
@@ -208,7 +210,7 @@ func (k *log) try(ctx context.Context, group []*request) (*plan, error) {
 		begun := time.Now()
 		seq, err := k.settle(ctx, base, p)
 		if err == nil {
-			k.committed(p, seq, time.Since(begun))
+			k.committed(base, p, seq, time.Since(begun))
 		}
 		if !errors.Is(err, errConflict) {
 			return p, err
@@ -394,8 +396,8 @@ func (k *log) plan(ctx context.Context, base commit, group []*request) (*plan, e
 // admit returns the receipt that a request will get, or why it is refused. A key comes
 // before any other refusal.
 func (k *log) admit(base commit, s *state, r *request) (store.Receipt, error) {
-	if r.found != nil && r.found.valid(base.state) {
-		receipt, _, err := r.found.answer(r.batch.Digest)
+	if found := cmp.Or(s.closer(r.hash), r.found); found != nil && found.valid(base.state) {
+		receipt, _, err := found.answer(r.batch.Digest)
 		return receipt, err
 	}
 	err := k.refuse(base, s, r)
@@ -450,6 +452,10 @@ func (k *log) add(p *plan, s *state, r *request, receipt store.Receipt) {
 	if r.hash == "" {
 		return
 	}
+	if len(r.sizes) == 0 {
+		s.closedBy = closedKey(r.hash, r.batch.Digest)
+		return
+	}
 	s.keys++
 	p.receipts = append(p.receipts, &nats.Msg{
 		Subject: k.db.subject("k", token(k.name), r.hash),
@@ -459,7 +465,7 @@ func (k *log) add(p *plan, s *state, r *request, receipt store.Receipt) {
 }
 
 // committed takes note of a plan that is stored, and tells followers.
-func (k *log) committed(p *plan, seq uint64, took time.Duration) {
+func (k *log) committed(base commit, p *plan, seq uint64, took time.Duration) {
 	c := commit{state: p.state, seq: seq, data: p.data}
 	if c.oldest == 0 {
 		c.oldest = c.seq
@@ -469,7 +475,7 @@ func (k *log) committed(p *plan, seq uint64, took time.Duration) {
 		k.db.streams++
 		k.db.mu.Unlock()
 	}
-	k.wrote(p, c)
+	k.wrote(base, p, c)
 	k.db.observer.committed(store.Commit{
 		Events: p.state.count, Bytes: p.bytes, Evicted: p.evicted, Took: took, Sync: took,
 	})

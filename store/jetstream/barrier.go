@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"lastevent/store"
 )
 
 // A barrier is a message that is stored, in place of the one before it, to learn that
@@ -53,12 +55,13 @@ func (db *DB) strictFrom(ctx context.Context) (uint64, error) {
 	if r == nil {
 		r = &barrierRound{done: make(chan struct{})}
 		db.barriers.next = r
-		if !db.barriers.running {
-			db.barriers.running = true
-			go db.runBarriers()
-		}
 	}
+	idle := !db.barriers.running
+	db.barriers.running = true
 	db.mu.Unlock()
+	if idle && !db.spawn(db.runBarriers) {
+		return 0, store.ErrStopped
+	}
 	select {
 	case <-r.done:
 		return r.seq, r.err

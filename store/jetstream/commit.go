@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -31,6 +32,9 @@ type state struct {
 	keys        int    // receipts right after it
 	nonce       uint64 // tells this commit from another that was tried on the same state
 	number      uint64 // of this commit in its log, from 1
+	// closedBy is the key that closed the log without an event, which it would go with: its
+	// hash and its digest, or "-".
+	closedBy string
 }
 
 func (s *state) empty() bool { return s.first > s.last }
@@ -39,15 +43,30 @@ func (s *state) empty() bool { return s.first > s.last }
 func (s *state) written() bool { return s.log != "" }
 
 func (s *state) encode() string {
-	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x %d", s.log, s.first, s.last, s.oldest,
-		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce, s.number)
+	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x %d %s", s.log, s.first, s.last, s.oldest,
+		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce, s.number, cmp.Or(s.closedBy, "-"))
+}
+
+// closedKey is what closedBy says of a key.
+func closedKey(hash string, digest [32]byte) string { return fmt.Sprintf("%s:%x", hash, digest) }
+
+// closer returns the receipt of the key that closed the log without an event, if that is
+// the one.
+func (s *state) closer(hash string) *receipt {
+	key, digest, _ := strings.Cut(s.closedBy, ":")
+	if hash == "" || key != hash {
+		return nil
+	}
+	r := &receipt{Receipt: store.Receipt{Last: s.last}}
+	_, _ = hex.Decode(r.digest[:], []byte(digest)) // what is not a digest is nobody's
+	return r
 }
 
 var errFormat = errors.New("is not a commit of lastevent")
 
 func parseState(text string) (s state, err error) {
 	f := strings.Split(text, " ")
-	if len(f) != 14 || f[0] != "1" {
+	if len(f) != 15 || f[0] != "1" {
 		return s, errFormat
 	}
 	number := func(i, base int) uint64 {
@@ -71,6 +90,7 @@ func parseState(text string) (s state, err error) {
 		keys:      int(number(11, 10)),
 		nonce:     number(12, 16),
 		number:    number(13, 10),
+		closedBy:  f[14],
 	}
 	if s.log == "" || s.first == 0 || s.last == 1<<64-1 || s.first > s.last+1 || s.evicted > s.total || s.count < 0 || uint64(s.count) > s.last {
 		err = errFormat

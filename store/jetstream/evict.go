@@ -30,6 +30,7 @@ type kept struct {
 	seq    uint64
 	number uint64
 	first  uint64
+	before uint64 // bytes of all events before it
 	keys   int
 	time   int64
 	sizes  []uint32
@@ -39,9 +40,10 @@ type kept struct {
 func (o *kept) next() uint64 { return o.first + uint64(len(o.sizes)) }
 
 func keep(c *commit) kept {
-	o := kept{seq: c.seq, number: c.number, first: c.firstEvent(), keys: c.keys, time: c.time}
+	o := kept{seq: c.seq, number: c.number, first: c.firstEvent(), before: c.total, keys: c.keys, time: c.time}
 	for e := range c.events {
 		o.sizes = append(o.sizes, uint32(size(&e)))
+		o.before -= size(&e)
 	}
 	return o
 }
@@ -54,92 +56,80 @@ type trash struct {
 	keys   int
 }
 
-// over reports whether the state exceeds what is retained by number or bytes.
-func (db *DB) over(s *state) (number, bytes bool) {
-	r := db.options.Retention
-	return r.Events > 0 && s.last+1-s.first > r.Events, r.Bytes > 0 && s.total-s.evicted > r.Bytes
-}
-
 // evict moves the state's first event on to what is retained.
 func (k *log) evict(ctx context.Context, base commit, s *state, p *plan, all bool) error {
 	if !base.written() {
 		base.first, base.last = 1, 0
 	}
-	if all {
-		p.evicted.Deleted += s.last + 1 - s.first
-		s.first, s.evicted = s.last+1, s.total
-	} else if own := uint64(len(p.sizes)); k.onlyOwn(own, p.bytes) && s.first <= base.last {
-		p.evicted.Number += base.last + 1 - s.first
-		s.first, s.evicted, p.purge = base.last+1, s.total-p.bytes, true
-	}
 	if len(k.ring) > 0 && k.ring[0].first > s.first {
 		k.ring = nil // another server has evicted less than this one wanted to
 	}
-	for s.first <= s.last {
-		number, bytes := k.db.over(s)
-		var n uint32
-		switch {
-		case s.first > base.last:
-			if !number && !bytes {
-				k.settleOldest(base, s, p)
-				return nil
-			}
-			n = p.sizes[s.first-base.last-1]
-		default:
-			age := k.db.options.Retention.Age > 0
-			if !number && !bytes && !age {
-				k.settleOldest(base, s, p)
-				return nil
-			}
-			o, err := k.oldestKept(ctx, base, s, p)
-			if err != nil {
-				return err
-			}
-			if o == nil { // all of the older ones are gone
-				continue
-			}
-			if !number && !bytes && !k.db.tooOld(o.time) {
-				k.settleOldest(base, s, p)
-				return nil
-			}
-			n = o.sizes[s.first-o.first]
-		}
-		switch {
-		case number:
-			p.evicted.Number++
-		case bytes:
-			p.evicted.Bytes++
-		default:
-			p.evicted.Age++
-		}
-		s.evicted += uint64(n)
-		s.first++
+	switch {
+	case all:
+		p.evicted.Deleted += s.last + 1 - s.first
+		s.first, s.evicted, p.purge = s.last+1, s.total, true
+	case k.fills(p) && !(k.complete(base) && len(k.ring) < removers):
+		p.evicted.Number += base.last + 1 - s.first
+		s.first, s.evicted, p.purge = base.last+1, s.total-p.bytes, true
 	}
-	k.settleOldest(base, s, p)
-	return nil
-}
-
-// onlyOwn reports whether new events leave no room for older ones.
-func (k *log) onlyOwn(events, bytes uint64) bool {
-	r := k.db.options.Retention
-	return r.Events > 0 && events >= r.Events || r.Bytes > 0 && bytes > r.Bytes
-}
-
-// settleOldest says in the state where its first event is, and drops what is older.
-func (k *log) settleOldest(base commit, s *state, p *plan) {
-	if s.first > base.last {
-		s.oldest, s.firstTime, p.purge = 0, s.time, true
-		return
+	for more := true; more && s.first <= s.last; {
+		var err error
+		if more, err = k.evictOne(ctx, base, s, p); err != nil {
+			return err
+		}
 	}
 	for len(k.ring) > 0 && k.ring[0].next() <= s.first {
 		k.drop(base, p)
 	}
-	if s.first == base.first {
-		s.oldest, s.firstTime = base.oldest, base.firstTime
-	}
-	if len(k.ring) > 0 && k.ring[0].first <= s.first {
+	switch {
+	case s.first > base.last:
+		s.oldest, s.firstTime = 0, s.time
+	case len(k.ring) > 0:
 		s.oldest, s.firstTime = k.ring[0].seq, k.ring[0].time
 	}
+	return nil
+}
+
+// fills reports whether new events leave no room for older ones.
+func (k *log) fills(p *plan) bool {
+	r := k.db.options.Retention
+	return r.Events > 0 && uint64(len(p.sizes)) >= r.Events || r.Bytes > 0 && p.bytes > r.Bytes
+}
+
+// evictOne evicts the state's first event, if it is not to be retained, or says that
+// there is no more to evict.
+func (k *log) evictOne(ctx context.Context, base commit, s *state, p *plan) (more bool, err error) {
+	r := k.db.options.Retention
+	number := r.Events > 0 && s.last+1-s.first > r.Events
+	bytes := r.Bytes > 0 && s.total-s.evicted > r.Bytes
+	age := r.Age > 0 && s.first <= base.last
+	if !number && !bytes && !age {
+		return false, nil
+	}
+	var size uint32
+	if s.first > base.last {
+		size = p.sizes[s.first-base.last-1]
+	} else {
+		o, err := k.oldestKept(ctx, base, s, p)
+		if err != nil || o == nil {
+			return o == nil, err
+		}
+		if !number && !bytes && !k.db.tooOld(o.time) {
+			return false, nil
+		}
+		size = o.sizes[s.first-o.first]
+	}
+	switch {
+	case number:
+		p.evicted.Number++
+	case bytes:
+		p.evicted.Bytes++
+	default:
+		p.evicted.Age++
+	}
+	s.evicted += uint64(size)
+	s.first++
+	return true, nil
 }
 
 func (k *log) drop(base commit, p *plan) {
@@ -150,97 +140,61 @@ func (k *log) drop(base commit, p *plan) {
 // oldestKept returns the commit that holds the state's first event. Where that is gone,
 // it moves the state on; nil: to after base.
 func (k *log) oldestKept(ctx context.Context, base commit, s *state, p *plan) (*kept, error) {
-	for {
+	for from := base.oldest; ; {
 		for len(k.ring) > 0 && k.ring[0].next() <= s.first {
-			if len(k.ring) == 1 && k.ring[0].next() <= base.last {
-				if err := k.load(ctx, base, k.ring[0].seq+1); err != nil {
-					return nil, err
-				}
-			}
+			from = k.ring[0].seq + 1
 			k.drop(base, p)
 		}
-		if len(k.ring) == 0 {
-			if err := k.load(ctx, base, base.oldest); err != nil {
-				return nil, err
-			}
-			if len(k.ring) > 0 && k.ring[0].next() <= s.first {
-				continue
-			}
+		if len(k.ring) > 0 {
+			break
 		}
-		if len(k.ring) == 0 {
-			s.evicted += base.total - s.evicted
-			s.first = base.last + 1
+		commits, err := k.commits(ctx, from, base.seq)
+		if err != nil {
+			return nil, err
+		}
+		if len(commits) == 0 {
+			s.first, s.evicted, p.purge = base.last+1, base.total, true
 			return nil, nil
 		}
-		o := &k.ring[0]
-		if o.first > s.first { // removed as expired, or lost
-			s.evicted = base.total
-			for i := range k.ring {
-				for _, n := range k.ring[i].sizes {
-					s.evicted -= uint64(n)
-				}
-			}
-			if err := k.evictedBefore(ctx, o, s); err != nil {
-				return nil, err
-			}
-			s.first = o.first
-		}
-		return o, nil
-	}
-}
-
-// evictedBefore sets the bytes of all events before a commit.
-func (k *log) evictedBefore(ctx context.Context, o *kept, s *state) error {
-	commits, err := k.fetch(ctx, o.seq, o.seq, 1)
-	if err == nil && len(commits) > 0 {
-		s.evicted = commits[0].before()
-	}
-	return err
-}
-
-// load adds commits from a JetStream sequence on to the ring.
-func (k *log) load(ctx context.Context, base commit, from uint64) error {
-	commits, err := k.commits(ctx, from, base.seq)
-	for i := range commits {
-		if commits[i].count > 0 {
+		for i := range commits {
 			k.ring = append(k.ring, keep(&commits[i]))
 		}
 	}
-	return err
+	o := &k.ring[0]
+	if o.first > s.first { // what is before it was removed as expired, or is lost
+		s.first, s.evicted = o.first, o.before
+	}
+	return o, nil
 }
 
-// wrote notes a commit that was stored, and has removed what it evicts.
-func (k *log) wrote(p *plan, c commit) {
-	before := c.firstEvent() - 1
-	complete := len(k.ring) > 0 && k.ring[len(k.ring)-1].next() == before+1 || c.first > before
-	if c.first > before {
-		k.ring = nil
+// complete reports whether the ring holds all of a log that is retained.
+func (k *log) complete(newest commit) bool {
+	return !newest.written() || newest.empty() || len(k.ring) > 0 && k.ring[len(k.ring)-1].next() == newest.last+1
+}
+
+// wrote notes a commit that was stored on the base, and has removed what it evicts.
+func (k *log) wrote(base commit, p *plan, c commit) {
+	if k.complete(base) && len(k.ring) < maxRing {
+		k.ring = append(k.ring, keep(&c))
 	}
-	if complete && c.count > 0 && len(k.ring) < maxRing {
-		k.ring = append(k.ring, kept{c.seq, c.number, c.firstEvent(), c.keys, c.time, p.sizes})
+	switch {
+	case p.fresh:
+	case p.purge:
+		k.db.spawn(func() { k.purge(c.log, c.oldest) })
+	case !k.cleaned:
+		k.db.spawn(func() { k.clean(c.log, c.oldest) })
 	}
-	if p.fresh {
-		k.cleaned = true
-	}
-	if p.purge && !p.fresh {
-		k.db.running.Go(func() { k.purge(c.log, c.oldest) })
-		k.cleaned = true
-		return
-	}
+	k.cleaned = true
 	most := uint64(max(k.db.perSubject.Load(), 0))
 	for _, t := range p.dropped {
-		if t.keys == 0 && most > 0 && c.number-t.number >= most {
-			continue // JetStream has removed it
+		if p.purge || t.keys == 0 && most > 0 && c.number-t.number >= most {
+			continue // it is gone, or JetStream has removed it
 		}
 		select {
 		case k.db.trash <- t:
 		default:
 			k.cleaned = false // later, all at once
 		}
-	}
-	if !k.cleaned {
-		k.cleaned = true
-		k.db.running.Go(func() { k.clean(c.log, c.oldest) })
 	}
 }
 

@@ -57,7 +57,7 @@ func (l *Log) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (
 
 // start returns what to begin to follow with.
 func (k *log) start(ctx context.Context) (commit, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	ctx, cancel := k.db.within(ctx, patience/2)
 	defer cancel()
 	for {
 		_, err := k.look(ctx)

@@ -3,9 +3,9 @@ package jetstream
 import "testing"
 
 func FuzzParseState(f *testing.F) {
-	s := state{log: "k7f3q2", first: 3, last: 9, oldest: 7, evicted: 5, total: 99, time: 1, firstTime: 1, count: 2, keys: 1, nonce: 1 << 63, number: 4}
+	s := state{log: "k7f3q2", first: 3, last: 9, oldest: 7, evicted: 5, total: 99, time: 1, firstTime: 1, count: 2, keys: 1, nonce: 1 << 63, number: 4, closedBy: closedKey("h", [32]byte{7})}
 	f.Add(s.encode())
-	f.Add("1 a 1 0 0 0 0 0 0 false 0 0 0 1")
+	f.Add("1 a 1 0 0 0 0 0 0 false 0 0 0 1 -")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := parseState(text)

@@ -112,12 +112,16 @@ func (i *importer) finish(ctx context.Context, keys []store.UsedKey) error {
 	next := i.state.last + 1 - uint64(i.state.count)
 	var own []*nats.Msg
 	for _, key := range keys {
+		if key.Receipt.Count == 0 {
+			i.state.closedBy = closedKey(hex.EncodeToString(key.Hash[:]), key.Digest)
+			continue
+		}
 		m := &nats.Msg{
 			Subject: i.k.db.subject("k", token(i.k.name), hex.EncodeToString(key.Hash[:])),
 			Data:    encodeReceipt(key.Digest, key.Receipt),
 			Header:  nats.Header{},
 		}
-		if key.Receipt.Count == 0 || key.Receipt.Last >= next {
+		if key.Receipt.Last >= next {
 			own = append(own, m)
 		} else if err := i.send(m); err != nil {
 			return err

@@ -74,6 +74,7 @@ type DB struct {
 	check   chan struct{} // holds a token when the followed logs are to be looked at
 
 	mu       sync.Mutex // guards what follows
+	closed   bool
 	id       string
 	logs     map[string]*log
 	streams  int // as far as this DB has heard of them
@@ -131,11 +132,24 @@ func (db *DB) count() {
 	}
 }
 
+// spawn runs f in a goroutine that Close waits for, unless the DB is closed.
+func (db *DB) spawn(f func()) bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if !db.closed {
+		db.running.Go(f)
+	}
+	return !db.closed
+}
+
 // Close ends the connection. Appends under way fail.
 func (db *DB) Close() error {
+	db.mu.Lock()
+	db.closed = true
+	db.mu.Unlock()
 	db.cancel()
+	db.nc.Close() // so that nobody waits for an answer
 	db.running.Wait()
-	db.nc.Close()
 	return nil
 }
 
@@ -312,7 +326,7 @@ func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) 
 
 // strict is look, of all that was stored before the call.
 func (k *log) strict(ctx context.Context, keys ...string) (snapshot, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	ctx, cancel := k.db.within(ctx, patience/2)
 	defer cancel()
 	seq, err := k.db.strictFrom(ctx)
 	for wait := time.Millisecond; err == nil; wait = min(2*wait, 100*time.Millisecond) {
@@ -333,7 +347,17 @@ func (k *log) unavailable(err error) error {
 	if errors.Is(err, context.Canceled) && k.db.ctx.Err() == nil {
 		return err
 	}
-	return fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnavailable, err)
+	return fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnavailable, cmp.Or(err, errMaybe))
+}
+
+// within returns a context that ends after the time, and with the DB.
+func (db *DB) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	stop := context.AfterFunc(db.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 // pause waits, or until the context ends.

@@ -75,7 +75,7 @@ func (k *log) fetch(ctx context.Context, from, to uint64, count int) (commits []
 	if from > to {
 		return nil, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience/2)
+	ctx, cancel := k.db.within(ctx, patience/2)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
@@ -305,8 +305,11 @@ func (l *Log) Used(ctx context.Context, key string, digest [32]byte) (store.Rece
 	if err != nil {
 		return store.Receipt{}, false, err
 	}
-	r, ok := s.receipts[hash]
-	if !ok || !r.valid(s.newest.state) {
+	r := s.newest.closer(hash)
+	if found, ok := s.receipts[hash]; ok && r == nil {
+		r = &found
+	}
+	if r == nil || !r.valid(s.newest.state) {
 		return store.Receipt{}, false, nil
 	}
 	return r.answer(digest)

@@ -54,7 +54,7 @@ func (db *DB) publish(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
 	answer, err := db.nc.RequestMsgWithContext(ctx, last)
 	switch {
@@ -107,7 +107,7 @@ type getRequest struct {
 // get calls each with the messages that answer the request, until it returns false, and
 // returns the JetStream sequence that the replica had come to, where it says so.
 func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) (upTo uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -150,7 +150,7 @@ func headerNumber(m *nats.Msg, key string) uint64 {
 // leaderNext asks the leader for the first message of a subject from a JetStream
 // sequence on; nil: there is none.
 func (db *DB) leaderNext(ctx context.Context, subject string, seq uint64) (*nats.Msg, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
 	body, err := json.Marshal(getRequest{Seq: max(seq, 1), NextFor: subject})
 	if err != nil {

@@ -318,3 +318,30 @@ func TestURL(t *testing.T) {
 		}
 	}
 }
+
+// Appends that are under way when the DB is closed fail, and all of its goroutines end.
+func TestCloseWhileAppending(t *testing.T) {
+	db := open(t, newURL(t), jetstream.Options{})
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			for {
+				_, err := db.Log(fmt.Sprint("s", i%3)).Append(ctx, store.Batch{Events: []store.Event{event("a")}})
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	mustAppend(t, db, "s0", "a")
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if _, err := db.Log("s0").Append(ctx, store.Batch{Events: []store.Event{event("a")}}); !errors.Is(err, store.ErrStopped) {
+		t.Errorf("append after a close: %v", err)
+	}
+	if _, err := db.Log("s0").Bounds(ctx); err == nil {
+		t.Error("bounds after a close")
+	}
+}
