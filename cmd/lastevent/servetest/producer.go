@@ -16,6 +16,7 @@ import (
 // now and then it hangs up before it has read the answer.
 type Producer struct {
 	Server *Server
+	Fronts []*Server // if there are any, each try is at one of them
 	Stream string
 	Seen   *Ledger
 	Rand   *rand.Rand
@@ -39,11 +40,15 @@ func (p *Producer) Publish(key string, events ...Event) error {
 	}
 	lost := false
 	for {
-		if key != "" && p.Rand.IntN(4) == 0 && p.hangUp(path, body, header) && !lost {
+		server := p.Server
+		if len(p.Fronts) > 0 {
+			server = p.Fronts[p.Rand.IntN(len(p.Fronts))]
+		}
+		if key != "" && p.Rand.IntN(4) == 0 && p.hangUp(server, path, body, header) && !lost {
 			lost = true
 			p.Lost++
 		}
-		r, err := p.Server.Post(path, body, header...)
+		r, err := server.Post(path, body, header...)
 		switch {
 		case err == nil && r.Count != uint64(len(events)):
 			return broken("the receipt of %d events counts %d", len(events), r.Count)
@@ -65,19 +70,19 @@ func (p *Producer) Publish(key string, events ...Event) error {
 // hangUp sends a request, and leaves at once or when the answer begins. It reports
 // whether that was a 201. It has a connection of its own: where a request takes the one
 // of a HEAD that net/http is about to answer, and is canceled, the HEAD may be, too.
-func (p *Producer) hangUp(path, body string, header []string) (acknowledged bool) {
-	ctx, cancel := context.WithCancel(p.Server.Ctx)
+func (p *Producer) hangUp(server *Server, path, body string, header []string) (acknowledged bool) {
+	ctx, cancel := context.WithCancel(server.Ctx)
 	defer cancel()
 	if p.Rand.IntN(2) == 0 {
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 			WroteRequest: func(httptrace.WroteRequestInfo) { cancel() },
 		})
 	}
-	req, err := p.Server.Request(ctx, "POST", path, body, header...)
+	req, err := server.Request(ctx, "POST", path, body, header...)
 	if err != nil {
 		return false
 	}
-	res, err := p.Server.once.Do(req)
+	res, err := server.once.Do(req)
 	if err != nil {
 		return false
 	}

@@ -274,5 +274,5 @@ func (s *Server) Via(addr string, client *http.Client) *Server {
 func once(client *http.Client) *http.Client {
 	alone := client.Transport.(*http.Transport).Clone()
 	alone.DisableKeepAlives = true
-	return &http.Client{Transport: alone}
+	return &http.Client{Transport: alone, Timeout: client.Timeout}
 }
