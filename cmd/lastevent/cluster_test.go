@@ -182,6 +182,8 @@ func (c *clusterTest) produce(s *clusterStream, p *servetest.Producer, number in
 		select {
 		case <-c.stop:
 			return nil
+		case <-c.t.Context().Done():
+			return nil
 		case <-s.turn:
 		case <-pause:
 		}
