@@ -130,8 +130,7 @@ func (db *DB) probe() {
 func (db *DB) renew() {
 	id, err := db.ensure(db.ctx, "")
 	if err != nil {
-		var foreign *foreignError
-		if errors.As(err, &foreign) {
+		if errors.As(err, new(lastingError)) {
 			db.tried(err)
 		}
 		return

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -133,7 +134,7 @@ func (db *DB) ensure(ctx context.Context, logID string) (string, error) {
 	config := stream.CachedInfo().Config
 	id := config.Metadata[metaLog]
 	if id == "" || config.Metadata[metaFormat] != "1" {
-		return "", &foreignError{db.name}
+		return "", lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", db.name)}
 	}
 	if config.MaxMsgsPerSubject > 0 && config.MaxMsgsPerSubject < db.maxCommits() || config.MaxMsgsPerSubject > 0 && db.maxCommits() < 0 {
 		config.MaxMsgsPerSubject = db.maxCommits()
@@ -161,19 +162,20 @@ func (db *DB) maxCommits() int64 {
 	return int64(r.Events) + 2
 }
 
-// A foreignError says that a JetStream stream is not lastevent's.
-type foreignError struct{ name string }
+// A lastingError will be the same when it is tried again.
+type lastingError struct{ error }
 
-func (e *foreignError) Error() string {
-	return fmt.Sprintf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", e.name)
-}
+func (e lastingError) Unwrap() error { return e.error }
 
 // explain says what to do about JetStream's errors, where that is known.
 func (db *DB) explain(err error) error {
 	var api *js.APIError
 	switch {
-	case errors.As(err, &api) && (api.ErrorCode == 10074 || api.ErrorCode == 10005 || api.ErrorCode == 10023):
-		return fmt.Errorf("%w: %d replicas of the stream %s need as many NATS servers with JetStream; to try it on one, add ?replicas=1 to --store", err, db.target.replicas, db.name)
+	case errors.As(err, &api) && (api.ErrorCode == codeNotClustered || api.ErrorCode == codeNoPeers || api.ErrorCode == codeNoResources):
+		err = fmt.Errorf("%w: %d replicas of the stream %s need as many NATS servers with JetStream; to try it on one, add ?replicas=1 to --store", err, db.target.replicas, db.name)
+		if api.ErrorCode == codeNotClustered {
+			err = lastingError{err}
+		}
 	case errors.Is(err, js.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("%w: the NATS server has no JetStream; start it with -js", err)
 	}
@@ -214,41 +216,44 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := newDB(t, o)
-	for begun := time.Now(); ; {
-		if db.nc == nil {
-			db.nc, err = t.connect(db.recheck)
-			if err == nil {
-				db.js, err = js.New(db.nc)
-			}
-		}
-		if err == nil {
-			db.id, err = db.ensure(ctx, o.LogID)
-		}
-		if err == nil {
-			err = db.barrier(ctx)
-		}
-		if err == nil {
+	moved := time.Now()
+	for {
+		now := db.tryOpen(ctx)
+		if now == nil {
 			db.start()
 			return db, nil
 		}
-		var foreign *foreignError
-		select {
-		case <-time.After(100 * time.Millisecond):
-			if errors.As(err, &foreign) {
-				break
-			}
-			if db.nc != nil && time.Since(begun) > requestTimeout { // another server may know more
-				_ = db.nc.ForceReconnect() // it fails while there is no connection
-				begun = time.Now()
-			}
-			continue
-		case <-ctx.Done():
+		if ctx.Err() == nil {
+			err = now
 		}
-		if db.nc != nil {
-			db.nc.Close()
+		if errors.As(err, new(lastingError)) || ctx.Err() != nil {
+			if db.nc != nil {
+				db.nc.Close()
+			}
+			return nil, fmt.Errorf("JetStream at %s: %w", redacted(t.servers), cmp.Or(err, now))
 		}
-		return nil, fmt.Errorf("JetStream at %s: %w", redacted(t.servers), err)
+		if db.nc != nil && time.Since(moved) > 2*requestTimeout { // another server may know more
+			_ = db.nc.ForceReconnect() // it fails while there is no connection
+			moved = time.Now()
+		}
+		pause(ctx, 100*time.Millisecond)
 	}
+}
+
+// tryOpen tries once what is still to be done.
+func (db *DB) tryOpen(ctx context.Context) (err error) {
+	if db.nc == nil {
+		if db.nc, err = db.connect(db.recheck); err != nil {
+			return err
+		}
+		if db.js, err = js.New(db.nc); err != nil {
+			return err
+		}
+	}
+	if db.id, err = db.ensure(ctx, db.options.LogID); err != nil {
+		return err
+	}
+	return db.barrier(ctx)
 }
 
 // redacted is a list of URLs without passwords.

@@ -29,10 +29,12 @@ var (
 
 // JetStream's error codes.
 const (
+	codeNoPeers       = 10005
 	codeNoResources   = 10023
 	codeNoMemory      = 10028
 	codeNoStorage     = 10047
 	codeWrongLast     = 10071
+	codeNotClustered  = 10074
 	codeStoreFailed   = 10077
 	codeWrongLastBusy = 10164
 )

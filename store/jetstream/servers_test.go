@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	js "github.com/nats-io/nats.go/jetstream"
 
 	"lastevent/store"
@@ -291,6 +293,32 @@ func TestForeign(t *testing.T) {
 	if db, err := jetstream.Open(ctx, url, jetstream.Options{}); err == nil {
 		db.Close()
 		t.Fatal("opened")
+	}
+}
+
+// A NATS server may be there before its JetStream is.
+func TestOpenBeforeJetStream(t *testing.T) {
+	dir := t.TempDir()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	defer s.WaitForShutdown()
+	defer s.Shutdown()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server is not ready")
+	}
+	enabled := make(chan error, 1)
+	time.AfterFunc(500*time.Millisecond, func() { enabled <- s.EnableJetStream(&server.JetStreamConfig{StoreDir: dir}) })
+	db := open(t, s.ClientURL()+"?replicas=1", jetstream.Options{})
+	if err := <-enabled; err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, db, "s", "a")
+	db.Close()
+	if db, err := jetstream.Open(ctx, s.ClientURL()+"/other", jetstream.Options{}); err == nil || !strings.Contains(err.Error(), "?replicas=1") {
+		t.Fatalf("three replicas on one server: %v, %v", db, err)
 	}
 }
 
