@@ -159,6 +159,9 @@ func (db *DB) forget() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for name, k := range db.logs {
+		if time.Since(k.used) > 10*time.Second {
+			k.keepAhead(0, nil)
+		}
 		if time.Since(k.used) > time.Minute && k.idle() {
 			delete(db.logs, name)
 		}

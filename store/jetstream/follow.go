@@ -192,7 +192,7 @@ func (k *log) reset() {
 	k.told = commit{}
 	k.tell(k.db.boundsOf(state{}), nil)
 	k.mu.Lock()
-	k.newest, k.places = commit{}, nil
+	k.newest, k.places, k.ahead = commit{}, nil, ahead{}
 	k.mu.Unlock()
 }
 

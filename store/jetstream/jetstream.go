@@ -244,6 +244,7 @@ type log struct {
 	mu      sync.Mutex // guards what follows
 	newest  commit     // that was heard of
 	places  places
+	ahead   ahead
 	queue   []*request
 	writing bool
 

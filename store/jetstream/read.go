@@ -210,11 +210,16 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 	if next > last {
 		return next, 0, nil
 	}
-	from, err := k.find(ctx, c, next)
+	commits := k.takeAhead(next)
+	var from uint64
+	if commits == nil {
+		from, err = k.find(ctx, c, next)
+	}
 	for err == nil && next <= last {
-		var commits []commit
-		if commits, err = k.commits(ctx, from, c.seq); err != nil || len(commits) == 0 {
-			return next, last, err
+		if commits == nil {
+			if commits, err = k.commits(ctx, from, c.seq); err != nil || len(commits) == 0 {
+				return next, last, err
+			}
 		}
 		for i := range commits {
 			if commits[i].count == 0 || commits[i].last < next {
@@ -229,6 +234,7 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 				}
 				if next++; !yield(e) || next > last {
 					k.note(commits[i:min(i+2, len(commits))])
+					k.keepAhead(next, commits[i:])
 					return next, 0, nil
 				}
 			}
@@ -236,9 +242,32 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 				return next, commits[i].last, nil
 			}
 		}
-		from = commits[len(commits)-1].seq + 1
+		from, commits = commits[len(commits)-1].seq+1, nil
 	}
 	return next, 0, err
+}
+
+// An ahead is what was fetched and not read yet, for whoever reads on from next.
+type ahead struct {
+	next    uint64
+	commits []commit
+}
+
+func (k *log) takeAhead(next uint64) []commit {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.ahead.next != next {
+		return nil
+	}
+	commits := k.ahead.commits
+	k.ahead = ahead{}
+	return commits
+}
+
+func (k *log) keepAhead(next uint64, commits []commit) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ahead = ahead{next, commits}
 }
 
 // Before returns the sequence after which the events since t begin: that of the newest
