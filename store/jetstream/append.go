@@ -192,11 +192,15 @@ func (k *log) commit(group []*request) {
 func (k *log) try(ctx context.Context, group []*request) (*plan, error) {
 	base := k.known()
 	look := !base.written() || group[0].removes
+	var tried []*plan // on the base; none of them is known to be stored
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if look {
-			var err error
-			if base, err = k.lookFor(ctx, group); err != nil {
+			now, err := k.lookFor(ctx, group)
+			if err != nil {
 				return nil, err
+			}
+			if now.seq != base.seq {
+				base, tried = now, nil
 			}
 		}
 		p, err := k.plan(ctx, base, group)
@@ -208,7 +212,8 @@ func (k *log) try(ctx context.Context, group []*request) (*plan, error) {
 			return p, err
 		}
 		begun := time.Now()
-		seq, err := k.settle(ctx, base, p)
+		tried = append(tried, p)
+		p, seq, err := k.settle(ctx, base, tried)
 		if err == nil {
 			k.committed(base, p, seq, time.Since(begun))
 		}
@@ -234,7 +239,7 @@ func (k *log) lookFor(ctx context.Context, group []*request) (commit, error) {
 		return commit{}, err
 	}
 	for _, r := range group {
-		r.looked, r.found = true, nil
+		r.looked, r.found, r.replace = true, nil, 0
 		if found, ok := s.receipts[r.hash]; ok {
 			r.found, r.replace = &found, found.seq
 		}
@@ -242,10 +247,11 @@ func (k *log) lookFor(ctx context.Context, group []*request) (commit, error) {
 	return s.newest, nil
 }
 
-// settle publishes the plan until it is known what became of it, and returns the
-// commit's JetStream sequence. The error is errConflict where it was not stored, as
-// another commit came first or a key is in use.
-func (k *log) settle(ctx context.Context, base commit, p *plan) (uint64, error) {
+// settle publishes the newest plan until it is known what became of it. It returns the one
+// that was stored, which may be an older one, and its JetStream sequence. The error is
+// errConflict where none was, as another commit came first or a key is in use.
+func (k *log) settle(ctx context.Context, base commit, tried []*plan) (*plan, uint64, error) {
+	p := tried[len(tried)-1]
 	maybe := false
 	var err error
 	for wait := 2 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 250*time.Millisecond) {
@@ -254,14 +260,17 @@ func (k *log) settle(ctx context.Context, base commit, p *plan) (uint64, error) 
 		k.db.tried(err)
 		switch {
 		case err == nil:
-			return seq - uint64(len(p.receipts)), nil
+			return p, seq - uint64(len(p.receipts)), nil
 		case errors.Is(err, errFull) && !maybe:
-			return 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrNoSpace, err)
+			return nil, 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrNoSpace, err)
 		case errors.Is(err, errConflict):
 			// A leader that is deposed may say so while another one has stored it.
-			stored, known, lookErr := k.outcome(ctx, base, p.state.nonce)
+			stored, seq, known := k.outcome(ctx, base, tried)
+			if known && stored == nil {
+				return nil, 0, errConflict
+			}
 			if known {
-				return stored, lookErr
+				return stored, seq, nil
 			}
 			maybe = true
 		case errors.Is(err, errMaybe), errors.Is(err, errBusy):
@@ -270,46 +279,39 @@ func (k *log) settle(ctx context.Context, base commit, p *plan) (uint64, error) 
 		pause(ctx, wait)
 	}
 	if maybe {
-		return 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnknown, err)
+		return nil, 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnknown, err)
 	}
-	return 0, k.unavailable(err)
+	return nil, 0, k.unavailable(err)
 }
 
-// outcome looks what became of a commit that was refused once: it is known to be stored,
-// or not to be stored (errConflict), or neither.
-func (k *log) outcome(ctx context.Context, base commit, nonce uint64) (seq uint64, known bool, err error) {
+// outcome looks whether one of the plans was stored, of which the newest was refused once.
+// It may not be known yet, or any more.
+func (k *log) outcome(ctx context.Context, base commit, tried []*plan) (stored *plan, seq uint64, known bool) {
 	s, err := k.strict(ctx)
-	switch {
-	case err != nil:
-		return 0, false, err
-	case s.newest.seq == base.seq:
-		return 0, true, errConflict
-	case s.newest.nonce == nonce:
-		return s.newest.seq, true, nil
+	if err != nil {
+		return nil, 0, false
 	}
-	return k.successor(ctx, base, nonce)
-}
-
-// successor is outcome by what came right after the base, if that is still there.
-func (k *log) successor(ctx context.Context, base commit, nonce uint64) (seq uint64, known bool, err error) {
+	if s.newest.seq == base.seq {
+		return nil, 0, true
+	}
+	// Any of them would come right after the base.
 	var next *nats.Msg
 	if _, err = k.db.get(ctx, getRequest{NextFor: k.subject, Seq: base.seq + 1, Batch: 1}, func(m *nats.Msg) bool {
 		next = m
 		return false
 	}); err != nil || next == nil {
-		return 0, false, err
+		return nil, 0, false
 	}
 	c, err := parseCommit(next)
 	if err != nil {
-		return 0, false, err
+		return nil, 0, false
 	}
-	if c.nonce == nonce {
-		return c.seq, true, nil
+	for _, p := range tried {
+		if p.state.nonce == c.nonce {
+			return p, c.seq, true
+		}
 	}
-	if headerNumber(next, expectHeader) == base.seq {
-		return 0, true, errConflict
-	}
-	return 0, false, nil
+	return nil, 0, headerNumber(next, expectHeader) == base.seq
 }
 
 const expectHeader = "Nats-Expected-Last-Subject-Sequence"
