@@ -38,7 +38,6 @@ const (
 //
 //	go test -tags long -timeout 1h -v -run '^TestCluster$' ./cmd/lastevent
 func TestCluster(t *testing.T) {
-	t.Parallel()
 	const seed = 8
 	c := startClusterTest(t, seed)
 	c.settle("the start")
