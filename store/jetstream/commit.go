@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ type state struct {
 	nonce       uint64 // tells this commit from another that was tried on the same state
 	number      uint64 // of this commit in its log, from 1
 	// closedBy is the key that closed the log without an event, which it would go with: its
-	// hash and its digest, or "-".
+	// hash and its digest; empty: there is none.
 	closedBy string
 }
 
@@ -92,10 +93,22 @@ func parseState(text string) (s state, err error) {
 		number:    number(13, 10),
 		closedBy:  f[14],
 	}
-	if s.log == "" || s.first == 0 || s.last == 1<<64-1 || s.first > s.last+1 || s.evicted > s.total || s.count < 0 || uint64(s.count) > s.last {
+	if s.closedBy == "-" {
+		s.closedBy = ""
+	}
+	if f[14] == "" || f[9] != strconv.FormatBool(s.closed) || !s.sound() {
 		err = errFormat
 	}
 	return s, err
+}
+
+// sound reports whether a state can be that of a log.
+func (s *state) sound() bool {
+	return s.log != "" &&
+		s.first > 0 && s.last < math.MaxUint64 && s.first <= s.last+1 &&
+		s.evicted <= s.total &&
+		s.time >= 0 && s.firstTime >= 0 &&
+		s.keys >= 0 && s.count >= 0 && uint64(s.count) <= s.last
 }
 
 // A commit is a message as it is stored.
