@@ -403,7 +403,8 @@ func (k *log) admit(base commit, s *state, r *request) (store.Receipt, error) {
 		return receipt, err
 	}
 	err := k.refuse(base, s, r)
-	if r.hash != "" && !r.looked && (err != nil || !r.changes(s)) {
+	// The receipts of events are stored only if the keys are free; nothing else is.
+	if r.hash != "" && !r.looked && (err != nil || len(r.sizes) == 0) {
 		err = errLook
 	}
 	if err != nil {

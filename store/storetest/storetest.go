@@ -685,9 +685,14 @@ func closeLog(t *testing.T, e Engine, m *model) func(*testing.T, Engine) {
 	m.appendBatch(t, l, store.Batch{Events: []store.Event{event("b", 20), event("last", 20)}, Close: true})
 	f.waitFor(func(b store.Bounds) bool { return b.Closed })
 	f.check(t, m, m.checkBounds(t, l))
-	empty := &model{}
+	empty, keyed := &model{}, &model{}
 	empty.appendBatch(t, e.Log("empty"), store.Batch{Close: true})
+	keyed.appendBatch(t, e.Log("keyed"), store.Batch{Events: []store.Event{event("a", 20)}, Key: "key"})
 	return func(t *testing.T, e Engine) {
+		keyed.appendBatch(t, e.Log("keyed"), store.Batch{Close: true, Key: "key"}) // an append that was made
+		keyed.check(t, e.Log("keyed"))
+		keyed.appendBatch(t, e.Log("keyed"), store.Batch{Close: true, Key: "another key"})
+		keyed.check(t, e.Log("keyed"))
 		l := e.Log("s")
 		m.check(t, l)
 		m.append(t, l, event("late", 20))
