@@ -244,7 +244,10 @@ func (db *DB) remove() {
 func (db *DB) ask(subject string, body []byte) {
 	for range 5 {
 		ctx, cancel := context.WithTimeout(db.ctx, requestTimeout)
-		_, err := db.nc.RequestWithContext(ctx, subject, body)
+		nc, err := db.conn()
+		if err == nil {
+			_, err = nc.RequestWithContext(ctx, subject, body)
+		}
 		cancel()
 		if err == nil || db.ctx.Err() != nil {
 			return

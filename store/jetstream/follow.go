@@ -80,9 +80,11 @@ func (k *log) listen() error {
 	if k.live != nil {
 		return nil
 	}
-	live, err := k.db.nc.Subscribe(k.db.subject("live", token(k.name)), func(m *nats.Msg) {
-		k.hear(m)
-	})
+	nc, err := k.db.conn()
+	var live *nats.Subscription
+	if err == nil {
+		live, err = nc.Subscribe(k.db.subject("live", token(k.name)), k.hear)
+	}
 	if err != nil {
 		k.listeners--
 		return fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnavailable, err)
@@ -110,7 +112,9 @@ func (k *log) leave(fol *follower) {
 	live := k.live
 	k.live = nil
 	k.mu.Unlock()
-	_ = live.Unsubscribe() // it fails where the connection is closed
+	k.db.spawn(func() { // as it may have to wait for a connection
+		_ = live.Unsubscribe() // it fails where that is closed
+	})
 }
 
 // hear takes a message of the log.

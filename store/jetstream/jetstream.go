@@ -63,6 +63,7 @@ type DB struct {
 	options  Options
 	observer observer
 	nc       *nats.Conn
+	offline  atomic.Bool // it is lost
 	js       js.JetStream
 	replicas atomic.Int64
 	// perSubject is how many commits of a log JetStream keeps; 0 or less is no limit.
@@ -458,6 +459,9 @@ func (k *log) unexpired(ctx context.Context, c commit) (state, error) {
 func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	if _, err := db.conn(); err != nil {
+		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
+	}
 	consumer, err := db.js.OrderedConsumer(ctx, db.name, js.OrderedConsumerConfig{
 		FilterSubjects: []string{db.subject("e", "*")},
 		DeliverPolicy:  js.DeliverLastPerSubjectPolicy,

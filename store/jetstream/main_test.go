@@ -48,11 +48,11 @@ func startServer(dir string) (*server.Server, error) {
 }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
 	// Each check of the model asks the NATS server a hundred times.
 	if err := flag.Set("rapid.checks", "20"); err != nil {
 		panic(err)
 	}
+	flag.Parse()
 	status := m.Run()
 	if s, err := oneServer(); err == nil {
 		s.Shutdown()

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
@@ -85,11 +86,13 @@ func CheckURL(text string) error {
 	return nil
 }
 
-// connect returns a connection that goes on to another server when it loses one.
-func (t *target) connect(reconnected func()) (*nats.Conn, error) {
+// connect returns a connection that goes on to another server when it loses one. All that
+// it tries ends with the context.
+func (db *DB) connect(ctx context.Context) (*nats.Conn, error) {
 	options := []nats.Option{
 		nats.Name("lastevent"),
 		nats.Timeout(requestTimeout),
+		nats.SetCustomDialer(dialer{ctx}),
 		nats.PingInterval(time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.SyncQueueLen(4 * fetchCount), // an answer is at most a quarter of it
@@ -97,16 +100,51 @@ func (t *target) connect(reconnected func()) (*nats.Conn, error) {
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
 		nats.ReconnectBufSize(-1), // what cannot be sent fails at once, and is not sent later
-		nats.ReconnectHandler(func(*nats.Conn) { reconnected() }),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { reconnected() }), // a subscription lost messages
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { db.offline.Store(true) }),
+		nats.ReconnectHandler(func(*nats.Conn) {
+			db.offline.Store(false)
+			db.recheck()
+		}),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { db.recheck() }), // a subscription lost messages
 	}
-	if t.creds != "" {
-		options = append(options, nats.UserCredentials(t.creds))
+	if db.creds != "" {
+		options = append(options, nats.UserCredentials(db.creds))
 	}
-	if t.ca != "" {
-		options = append(options, nats.RootCAs(t.ca))
+	if db.ca != "" {
+		options = append(options, nats.RootCAs(db.ca))
 	}
-	return nats.Connect(t.servers, options...)
+	return nats.Connect(db.servers, options...)
+}
+
+// conn returns the connection to the servers, or an error while there is none: nats.go lets
+// callers wait while it tries a server, for as long as that says nothing.
+func (db *DB) conn() (*nats.Conn, error) {
+	if db.offline.Load() {
+		return nil, fmt.Errorf("%w: no connection to %s", errAgain, db.Servers())
+	}
+	return db.nc, nil
+}
+
+// A dialer's connections end with the context. While nats.go waits for what a server says
+// first, it could not even be closed.
+type dialer struct{ ctx context.Context }
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: requestTimeout}).DialContext(d.ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return &endingConn{conn, context.AfterFunc(d.ctx, func() { conn.Close() })}, nil
+}
+
+type endingConn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c *endingConn) Close() error {
+	c.stop()
+	return c.Conn.Close()
 }
 
 // Metadata of the JetStream stream.
@@ -216,6 +254,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := newDB(t, o)
+	defer context.AfterFunc(ctx, db.cancel)()
 	moved := time.Now()
 	for {
 		now := db.tryOpen(ctx)
@@ -243,7 +282,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 // tryOpen tries once what is still to be done.
 func (db *DB) tryOpen(ctx context.Context) (err error) {
 	if db.nc == nil {
-		if db.nc, err = db.connect(db.recheck); err != nil {
+		if db.nc, err = db.connect(db.ctx); err != nil {
 			return err
 		}
 		if db.js, err = js.New(db.nc); err != nil {

@@ -42,6 +42,10 @@ const (
 // publish stores the messages, all of them or none, and returns the JetStream sequence
 // of the last one.
 func (db *DB) publish(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
+	nc, err := db.conn()
+	if err != nil {
+		return 0, err
+	}
 	last := msgs[len(msgs)-1]
 	if len(msgs) > 1 {
 		id := nuid.Next()
@@ -51,14 +55,14 @@ func (db *DB) publish(ctx context.Context, msgs ...*nats.Msg) (uint64, error) {
 		}
 		last.Header.Set("Nats-Batch-Commit", "1")
 		for _, m := range msgs[:len(msgs)-1] {
-			if err := db.nc.PublishMsg(m); err != nil {
+			if err := nc.PublishMsg(m); err != nil {
 				return 0, fmt.Errorf("%w: %w", errAgain, err)
 			}
 		}
 	}
 	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
-	answer, err := db.nc.RequestMsgWithContext(ctx, last)
+	answer, err := nc.RequestMsgWithContext(ctx, last)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrReconnectBufExceeded):
 		return 0, fmt.Errorf("%w: %w", errAgain, err)
@@ -115,13 +119,17 @@ func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) 
 	if err != nil {
 		return 0, err
 	}
-	inbox := db.nc.NewInbox()
-	sub, err := db.nc.SubscribeSync(inbox)
+	nc, err := db.conn()
+	if err != nil {
+		return 0, err
+	}
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
 		return 0, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // the connection is closed, if it fails
-	if err := db.nc.PublishRequest("$JS.API.DIRECT.GET."+db.name, inbox, body); err != nil {
+	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+db.name, inbox, body); err != nil {
 		return 0, err
 	}
 	for {
@@ -158,7 +166,11 @@ func (db *DB) leaderNext(ctx context.Context, subject string, seq uint64) (*nats
 	if err != nil {
 		return nil, err
 	}
-	answer, err := db.nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+db.name, body)
+	nc, err := db.conn()
+	if err != nil {
+		return nil, err
+	}
+	answer, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+db.name, body)
 	if err != nil {
 		return nil, err
 	}
