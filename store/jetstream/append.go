@@ -384,9 +384,11 @@ func (k *log) plan(ctx context.Context, base commit, group []*request) (*plan, e
 		return p, nil
 	}
 	p.state = s
+	c := commit{state: s, data: p.data}
+	b := c.block()
 	p.message = &nats.Msg{
 		Subject: k.subject,
-		Data:    p.data,
+		Data:    b.encode(),
 		Header: nats.Header{
 			stateHeader:  {s.encode()},
 			expectHeader: {strconv.FormatUint(base.seq, 10)},

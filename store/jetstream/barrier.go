@@ -160,7 +160,7 @@ func (db *DB) forget() {
 	defer db.mu.Unlock()
 	for name, k := range db.logs {
 		if time.Since(k.used) > 10*time.Second {
-			k.keepAhead(0, nil)
+			k.dropChunks()
 		}
 		if time.Since(k.used) > time.Minute && k.idle() {
 			delete(db.logs, name)

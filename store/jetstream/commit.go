@@ -121,19 +121,65 @@ type commit struct {
 // firstEvent is the sequence of the commit's first event, or of the one after it.
 func (c *commit) firstEvent() uint64 { return c.last + 1 - uint64(c.count) }
 
+// block is what the commit's message holds beside the state.
+func (c *commit) block() block { return block{c.log, c.firstEvent(), c.count, c.time, c.data} }
+
 // before is the bytes of all events before the commit's.
 func (c *commit) before() uint64 {
 	total := c.total
-	for e := range c.events {
+	b := c.block()
+	for e := range b.events {
 		total -= size(&e)
 	}
 	return total
 }
 
-// events yields the commit's events. What does not parse ends it early.
-func (c *commit) events(yield func(store.Event) bool) {
-	rest, at := c.data, time.Unix(0, c.time)
-	for seq := c.firstEvent(); seq <= c.last; seq++ {
+// A block is the events of a commit with what it takes to read them. It is the payload of
+// the message, as an answer without the headers costs JetStream half.
+type block struct {
+	log   string
+	first uint64 // or the one after them, if there are none
+	count int
+	time  int64 // Unix nanoseconds
+	data  []byte
+}
+
+// next is the sequence after the block's last event.
+func (b *block) next() uint64 { return b.first + uint64(b.count) }
+
+func (b *block) encode() []byte {
+	p := make([]byte, 0, len(b.log)+4*binary.MaxVarintLen64+len(b.data))
+	p = append(binary.AppendUvarint(p, uint64(len(b.log))), b.log...)
+	p = binary.AppendUvarint(p, b.first)
+	p = binary.AppendUvarint(p, uint64(b.count))
+	p = binary.AppendUvarint(p, uint64(b.time))
+	return append(p, b.data...)
+}
+
+func parseBlock(p []byte) (b block, err error) {
+	log, p, ok := field(p)
+	if !ok {
+		return b, errFormat
+	}
+	var numbers [3]uint64
+	for i := range numbers {
+		n, size := binary.Uvarint(p)
+		if size <= 0 {
+			return b, errFormat
+		}
+		numbers[i], p = n, p[size:]
+	}
+	// An event takes at least two bytes.
+	if numbers[0] == 0 || numbers[0] >= math.MaxUint64-uint64(len(p)) || numbers[1] > uint64(len(p)) || numbers[2] > math.MaxInt64 {
+		return b, errFormat
+	}
+	return block{string(log), numbers[0], int(numbers[1]), int64(numbers[2]), p}, nil
+}
+
+// events yields the block's events. What does not parse ends it early.
+func (b *block) events(yield func(store.Event) bool) {
+	rest, at := b.data, time.Unix(0, b.time)
+	for seq := b.first; seq < b.next(); seq++ {
 		e := store.Event{Seq: seq, Time: at}
 		var typ []byte
 		var ok bool
@@ -150,13 +196,13 @@ func (c *commit) events(yield func(store.Event) bool) {
 	}
 }
 
-// whole returns the commit's events, if all of them parse.
-func (c *commit) whole() ([]store.Event, bool) {
-	events := make([]store.Event, 0, min(c.count, len(c.data)))
-	for e := range c.events {
+// whole returns the block's events, if all of them parse.
+func (b *block) whole() ([]store.Event, bool) {
+	events := make([]store.Event, 0, b.count)
+	for e := range b.events {
 		events = append(events, e)
 	}
-	return events, len(events) == c.count
+	return events, len(events) == b.count
 }
 
 // An event in a message is its type and its data, with the length of each before it.

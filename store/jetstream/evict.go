@@ -41,7 +41,8 @@ func (o *kept) next() uint64 { return o.first + uint64(len(o.sizes)) }
 
 func keep(c *commit) kept {
 	o := kept{seq: c.seq, number: c.number, first: c.firstEvent(), before: c.total, keys: c.keys, time: c.time}
-	for e := range c.events {
+	b := c.block()
+	for e := range b.events {
 		o.sizes = append(o.sizes, uint32(size(&e)))
 		o.before -= size(&e)
 	}

@@ -13,3 +13,12 @@ func URLOf(text string) (servers, name string, replicas int, err error) {
 	t, err := parseURL(text)
 	return t.servers, t.name, t.replicas, err
 }
+
+// LoseForTest makes the answer that was read last one of which only so many messages came.
+func (db *DB) LoseForTest(name string, came int) {
+	k := db.log(name)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	last := &k.chunks[len(k.chunks)-1]
+	last.blocks = last.blocks[:came]
+}

@@ -154,7 +154,8 @@ func (k *log) heardLocked(c commit) {
 // eventsSince returns the events after one commit and up to another, if that is little
 // to read, or those of the latter, or none.
 func (k *log) eventsSince(told, c commit) []store.Event {
-	own, ok := c.whole()
+	b := c.block()
+	own, ok := b.whole()
 	if !ok {
 		own = nil
 	}
@@ -171,11 +172,12 @@ func (k *log) eventsSince(told, c commit) []store.Event {
 	var events []store.Event
 	next := told.last + 1
 	for i := range commits {
-		more, ok := commits[i].whole()
-		if !ok || commits[i].firstEvent() != next {
+		b := commits[i].block()
+		more, ok := b.whole()
+		if !ok || b.first != next {
 			return own
 		}
-		events, next = append(events, more...), commits[i].last+1
+		events, next = append(events, more...), b.next()
 	}
 	if next != c.last+1 {
 		return own
@@ -196,7 +198,7 @@ func (k *log) reset() {
 	k.told = commit{}
 	k.tell(k.db.boundsOf(state{}), nil)
 	k.mu.Lock()
-	k.newest, k.places, k.ahead = commit{}, nil, ahead{}
+	k.newest, k.places, k.chunks = commit{}, nil, nil
 	k.mu.Unlock()
 }
 

@@ -1,6 +1,9 @@
 package jetstream
 
-import "testing"
+import (
+	"reflect"
+	"testing"
+)
 
 func FuzzParseState(f *testing.F) {
 	s := state{log: "k7f3q2", first: 3, last: 9, oldest: 7, evicted: 5, total: 99, time: 1, firstTime: 1, count: 2, keys: 1, nonce: 1 << 63, number: 4, closedBy: closedKey("h", [32]byte{7})}
@@ -19,21 +22,29 @@ func FuzzParseState(f *testing.F) {
 	})
 }
 
-func FuzzEvents(f *testing.F) {
-	f.Add([]byte{1, 'a', 1, 'b', 0, 0}, 2)
-	f.Add([]byte{200}, 1)
-	f.Fuzz(func(t *testing.T, data []byte, count int) {
-		if count < 0 || count > 1000 {
+func FuzzParseBlock(f *testing.F) {
+	b := block{"k7f3q2", 3, 2, 1, []byte{1, 'a', 1, 'b', 0, 0}}
+	f.Add(b.encode())
+	b.count = 3
+	f.Add(b.encode())
+	f.Add([]byte{200})
+	f.Fuzz(func(t *testing.T, p []byte) {
+		b, err := parseBlock(p)
+		if err != nil {
 			return
 		}
-		c := commit{state: state{last: 1000, count: count}, data: data}
-		events, whole := c.whole()
-		var encoded []byte
-		for i := range events {
-			encoded = appendEvent(encoded, &events[i])
+		events, whole := b.whole()
+		if whole != (len(events) == b.count) || len(events) > 0 && events[0].Seq != b.first {
+			t.Fatalf("%d of %d events: %t", len(events), b.count, whole)
 		}
-		if again, ok := (&commit{state: state{last: 1000, count: len(events)}, data: encoded}).whole(); !ok || len(again) != len(events) || whole && len(events) != count {
-			t.Fatalf("%d of %d events come back as %d", len(events), count, len(again))
+		same := b
+		same.data, same.count = nil, len(events)
+		for i := range events {
+			same.data = appendEvent(same.data, &events[i])
+		}
+		same, err = parseBlock(same.encode())
+		if again, ok := same.whole(); err != nil || !ok || !reflect.DeepEqual(again, events) || same.next() != b.first+uint64(len(events)) {
+			t.Fatalf("%+v come back as %+v, %v", events, again, err)
 		}
 	})
 }

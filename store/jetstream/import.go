@@ -87,7 +87,9 @@ func (i *importer) add(ctx context.Context, e store.Event) error {
 func (i *importer) commit() *nats.Msg {
 	i.state.nonce = rand.Uint64()
 	i.state.number++
-	m := &nats.Msg{Subject: i.k.subject, Data: i.data, Header: nats.Header{stateHeader: {i.state.encode()}}}
+	c := commit{state: i.state, data: i.data}
+	b := c.block()
+	m := &nats.Msg{Subject: i.k.subject, Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
 	if i.state.oldest == 0 {
 		m.Header.Set(expectHeader, "0")
 	}

@@ -245,7 +245,7 @@ type log struct {
 	mu      sync.Mutex // guards what follows
 	newest  commit     // that was heard of
 	places  places
-	ahead   ahead
+	chunks  []chunk // that were read last
 	queue   []*request
 	writing bool
 

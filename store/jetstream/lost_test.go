@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -125,5 +126,39 @@ func TestAnswerLost(t *testing.T) {
 				t.Fatalf("stored: %v", got)
 			}
 		})
+	}
+}
+
+// Of an answer to who reads, messages can get lost on the way, too.
+func TestLostMessages(t *testing.T) {
+	db := open(t, newURL(t), jetstream.Options{})
+	for came := 1; came <= 5; came++ {
+		name := fmt.Sprint("s", came)
+		l := db.Log(name)
+		write := func() {
+			for range 5 {
+				if _, err := l.Append(ctx, store.Batch{Events: []store.Event{{Type: "t"}}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		var got []uint64
+		read := func(after uint64, most int) {
+			if _, err := l.Read(ctx, after, func(e store.Event) bool {
+				got = append(got, e.Seq)
+				most--
+				return most > 0
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write()
+		read(0, 1)
+		db.LoseForTest(name, came)
+		write()
+		read(1, 100)
+		if !slices.Equal(got, []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}) {
+			t.Errorf("of 5 events, of which %d came, and 5 more are read %d", came, got)
+		}
 	}
 }

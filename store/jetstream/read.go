@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sort"
 	"time"
 
@@ -19,9 +18,11 @@ const (
 	fetchCount = 1000
 	// maxPlaces is how many places of a log are remembered.
 	maxPlaces = 256
+	// maxChunks is how many answers are kept for whoever reads on.
+	maxChunks = 2
 )
 
-// A place says which JetStream message holds events.
+// A place says from which JetStream message on events are found, in one answer.
 type place struct{ first, last, seq uint64 }
 
 // places are some of a log's, in order.
@@ -192,7 +193,7 @@ func (l *Log) Read(ctx context.Context, after uint64, yield func(store.Event) bo
 		return b, err
 	}
 	start := max(after+1, b.First)
-	next, hole, err := k.read(ctx, c, start, b.Last, yield)
+	next, hole, err := k.read(ctx, c, start, b.Last, func(_ *block, e store.Event) bool { return yield(e) })
 	if err != nil || next > start || next > b.Last {
 		return b, err
 	}
@@ -206,68 +207,140 @@ func (l *Log) Read(ctx context.Context, after uint64, yield func(store.Event) bo
 
 // read yields the events from one to another, as far as they follow each other, and
 // returns the one to come next; where that is missing, hole is the last that is.
-func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(store.Event) bool) (_, hole uint64, err error) {
-	if next > last {
-		return next, 0, nil
-	}
-	commits := k.takeAhead(next)
-	var from uint64
-	if commits == nil {
-		from, err = k.find(ctx, c, next)
-	}
-	for err == nil && next <= last {
-		if commits == nil {
-			if commits, err = k.commits(ctx, from, c.seq); err != nil || len(commits) == 0 {
-				return next, last, err
-			}
+func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(*block, store.Event) bool) (_, hole uint64, err error) {
+	for next <= last {
+		blocks, err := k.blocks(ctx, c, next)
+		if err != nil || len(blocks) == 0 {
+			return next, last, err
 		}
-		for i := range commits {
-			if commits[i].count == 0 || commits[i].last < next {
+		for i := range blocks {
+			b := &blocks[i]
+			if b.next() <= next {
 				continue
 			}
-			if commits[i].firstEvent() > next || commits[i].log != c.log {
-				return next, commits[i].firstEvent() - 1, nil
+			if b.first > next || b.log != c.log {
+				return next, b.first - 1, nil
 			}
-			for e := range commits[i].events {
+			for e := range b.events {
 				if e.Seq != next {
 					continue
 				}
-				if next++; !yield(e) || next > last {
-					k.note(commits[i:min(i+2, len(commits))])
-					k.keepAhead(next, commits[i:])
+				if next++; !yield(b, e) || next > last {
 					return next, 0, nil
 				}
 			}
-			if next <= commits[i].last { // it does not parse
-				return next, commits[i].last, nil
+			if next < b.next() { // it does not parse
+				return next, b.next() - 1, nil
 			}
 		}
-		from, commits = commits[len(commits)-1].seq+1, nil
 	}
-	return next, 0, err
+	return next, 0, nil
 }
 
-// An ahead is what was fetched and not read yet, for whoever reads on from next.
-type ahead struct {
-	next    uint64
-	commits []commit
+// A chunk is blocks that follow each other, of one answer.
+type chunk struct {
+	blocks []block
+	after  uint64 // JetStream sequence that the next block is after
 }
 
-func (k *log) takeAhead(next uint64) []commit {
+func (ch *chunk) first() uint64 { return ch.blocks[0].first }
+func (ch *chunk) next() uint64  { return ch.blocks[len(ch.blocks)-1].next() }
+
+// reaches reports whether the chunk has the event, or ends before it.
+func (ch *chunk) reaches(next uint64) bool { return len(ch.blocks) > 0 && ch.first() <= next }
+
+// blocks returns some of the log's blocks, with the event next, unless that is missing:
+// then they begin after it, or there are none. The commit is the log's newest.
+func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error) {
+	found, from := k.recall(c.log, next)
+	if found != nil {
+		return found, nil
+	}
+	for quick := true; ; {
+		var ch chunk
+		var err error
+		if from == 0 {
+			if from, err = k.find(ctx, c, next); err != nil {
+				return nil, err
+			}
+		}
+		if quick {
+			if ch = k.quick(ctx, from, c.log); !ch.reaches(next) {
+				quick, from = false, 0
+				continue
+			}
+		} else if ch, err = k.slow(ctx, from, c); err != nil || !ch.reaches(next) {
+			return ch.blocks, err
+		}
+		k.remember(ch, from)
+		if ch.next() > next {
+			return ch.blocks, nil
+		}
+		from = ch.after + 1
+	}
+}
+
+// quick returns what some replica has from a JetStream sequence on, without headers, so
+// that it cannot be told if messages were lost on the way before the first or after the
+// last block. It may have nothing.
+func (k *log) quick(ctx context.Context, from uint64, log string) (ch chunk) {
+	request := getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
+	whole := true
+	after, err := k.db.get(ctx, request, func(m *nats.Msg) bool {
+		b, err := parseBlock(m.Data)
+		whole = err == nil && b.log == log && (len(ch.blocks) == 0 || b.first == ch.next())
+		ch.blocks = append(ch.blocks, b)
+		return whole
+	})
+	if err != nil || !whole || after < from {
+		return chunk{}
+	}
+	ch.after = after
+	return ch
+}
+
+// slow returns what there is from a JetStream sequence on, for sure.
+func (k *log) slow(ctx context.Context, from uint64, c commit) (ch chunk, err error) {
+	commits, err := k.commits(ctx, from, c.seq)
+	for i := range commits {
+		ch.blocks = append(ch.blocks, commits[i].block())
+		ch.after = commits[i].seq
+	}
+	return ch, err
+}
+
+// remember keeps a chunk, and that its events are found from a JetStream sequence on.
+func (k *log) remember(ch chunk, from uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.ahead.next != next {
-		return nil
+	if ch.next() > ch.first() {
+		k.places.add(place{ch.first(), ch.next() - 1, from})
 	}
-	commits := k.ahead.commits
-	k.ahead = ahead{}
-	return commits
+	k.chunks = append(k.chunks[max(0, len(k.chunks)+1-maxChunks):], ch)
 }
 
-func (k *log) keepAhead(next uint64, commits []commit) {
+// recall returns the blocks that are kept and have the event, or else the JetStream
+// sequence from which on it may be; 0: it is not known.
+func (k *log) recall(log string, next uint64) (blocks []block, from uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.ahead = ahead{next, commits}
+	for _, ch := range k.chunks {
+		switch {
+		case ch.blocks[0].log != log || next < ch.first() || next > ch.next():
+		case next == ch.next():
+			from = ch.after + 1
+		default:
+			i := sort.Search(len(ch.blocks), func(i int) bool { return ch.blocks[i].next() > next })
+			return ch.blocks[i:], 0
+		}
+	}
+	return nil, from
+}
+
+func (k *log) dropChunks() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.chunks = nil
 }
 
 // Before returns the sequence after which the events since t begin: that of the newest
@@ -286,43 +359,23 @@ func (l *Log) Before(ctx context.Context, t time.Time) (after uint64, err error)
 	low, high := b.First, b.Last+1 // all before low are before t, high is not
 	for low < high {
 		mid := low + (high-low)/2
-		var at time.Time
-		var first, last uint64
-		_, hole, err := k.read(ctx, c, mid, mid, func(e store.Event) bool {
-			at = e.Time
+		var found *block
+		_, hole, err := k.read(ctx, c, mid, mid, func(b *block, _ store.Event) bool {
+			found = b
 			return false
 		})
-		if err != nil {
+		switch {
+		case err != nil:
 			return 0, err
-		}
-		if at.IsZero() { // what is missing is as old as what is before it
+		case found == nil: // what is missing is as old as what is before it
 			low = min(hole, b.Last) + 1
-			continue
-		}
-		if first, last, err = k.span(mid); err != nil {
-			return 0, err
-		}
-		if at.Before(t) {
-			low = last + 1
-		} else {
-			high = max(first, b.First)
-			if first <= low {
-				high = low
-			}
+		case time.Unix(0, found.time).Before(t):
+			low = found.next()
+		default:
+			high = max(found.first, low)
 		}
 	}
 	return min(low, b.Last+1) - 1, nil
-}
-
-// span returns the first and the last event of the commit that was just read for seq.
-func (k *log) span(seq uint64) (first, last uint64, err error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	p, _, ok, _ := k.places.around(seq)
-	if !ok || seq > p.last {
-		return 0, 0, fmt.Errorf("stream %q: event %d was read, but not found again", k.name, seq)
-	}
-	return p.first, p.last, nil
 }
 
 // Used returns the receipt of the append that the key was used for, if it was and its

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -108,10 +109,11 @@ type getRequest struct {
 	Batch     int      `json:"batch,omitempty"`
 	MaxBytes  int      `json:"max_bytes,omitempty"`
 	MultiLast []string `json:"multi_last,omitempty"`
+	NoHeaders bool     `json:"no_hdr,omitempty"`
 }
 
 // get calls each with the messages that answer the request, until it returns false, and
-// returns the JetStream sequence that the replica had come to, where it says so.
+// returns the JetStream sequence up to which they are all, where the replica says so.
 func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) (upTo uint64, err error) {
 	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
@@ -143,7 +145,7 @@ func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) 
 				return 0, nil
 			}
 		case "204":
-			return headerNumber(m, "Nats-UpTo-Sequence"), nil
+			return cmp.Or(headerNumber(m, "Nats-UpTo-Sequence"), headerNumber(m, "Nats-Last-Sequence")), nil
 		case "404":
 			return 0, nil
 		default:
@@ -207,11 +209,13 @@ func (db *DB) leaderNext(ctx context.Context, subject string, seq uint64) (*nats
 // parseCommit reads a stored or republished message.
 func parseCommit(m *nats.Msg) (c commit, err error) {
 	c.state, err = parseState(m.Header.Get(stateHeader))
-	c.seq, c.data = headerNumber(m, "Nats-Sequence"), m.Data
+	c.seq = headerNumber(m, "Nats-Sequence")
 	if c.oldest == 0 {
 		c.oldest = c.seq
 	}
-	if err == nil && c.seq == 0 {
+	b, blockErr := parseBlock(m.Data)
+	c.data = b.data
+	if err = cmp.Or(err, blockErr); err == nil && (c.seq == 0 || b.log != c.log || b.first != c.firstEvent() || b.count != c.count || b.time != c.time) {
 		err = errFormat
 	}
 	if err != nil {
