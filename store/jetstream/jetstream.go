@@ -459,6 +459,7 @@ func (k *log) unexpired(ctx context.Context, c commit) (state, error) {
 func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	id := db.ID()
 	if _, err := db.conn(); err != nil {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 	}
@@ -493,8 +494,10 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	slices.SortStableFunc(streams, func(a, b store.Stream) int { return strings.Compare(a.Name, b.Name) })
 	streams = slices.CompactFunc(streams, func(a, b store.Stream) bool { return a.Name == b.Name })
 	db.mu.Lock()
-	db.streams = len(streams)
-	db.mu.Unlock()
+	defer db.mu.Unlock()
+	if db.id == id {
+		db.streams = max(db.streams, len(streams)) // others may have been written meanwhile
+	}
 	return streams, nil
 }
 
