@@ -190,8 +190,8 @@ func (k *log) commit(group []*request) {
 
 // try returns the plan that was stored, if it had anything to store.
 func (k *log) try(ctx context.Context, group []*request) (*plan, error) {
-	base := k.known()
-	look := !base.written() || group[0].removes
+	o, base := k.db.origin.Load(), k.known()
+	look := !base.written() || base.origin != o || group[0].removes
 	var tried []*plan // on the base; none of them is known to be stored
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if look {
@@ -199,11 +199,12 @@ func (k *log) try(ctx context.Context, group []*request) (*plan, error) {
 			if err != nil {
 				return nil, err
 			}
-			if now.seq != base.seq {
+			if now.seq != base.seq || now.nonce != base.nonce {
 				base, tried = now, nil
 			}
+			o = now.origin
 		}
-		p, err := k.plan(ctx, base, group)
+		p, err := k.plan(ctx, o, base, group)
 		if errors.Is(err, errLook) {
 			look = true
 			continue
@@ -252,9 +253,14 @@ func (k *log) lookFor(ctx context.Context, group []*request) (commit, error) {
 // errConflict where none was, as another commit came first or a key is in use.
 func (k *log) settle(ctx context.Context, base commit, tried []*plan) (*plan, uint64, error) {
 	p := tried[len(tried)-1]
-	maybe := false
-	var err error
+	maybe, err := false, errMaybe
 	for wait := 2 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 250*time.Millisecond) {
+		if p.origin != k.db.origin.Load() {
+			if maybe {
+				break
+			}
+			return nil, 0, errConflict
+		}
 		var seq uint64
 		seq, err = k.db.publish(ctx, p.messages()...)
 		k.db.tried(err)
@@ -265,53 +271,56 @@ func (k *log) settle(ctx context.Context, base commit, tried []*plan) (*plan, ui
 			return nil, 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrNoSpace, err)
 		case errors.Is(err, errConflict):
 			// A leader that is deposed may say so while another one has stored it.
-			stored, seq, known := k.outcome(ctx, base, tried)
-			if known && stored == nil {
+			stored, seq, outcomeErr := k.outcome(ctx, base, tried)
+			switch {
+			case stored != nil:
+				return stored, seq, nil
+			case outcomeErr == nil, outcomeErr == errGone && !maybe:
 				return nil, 0, errConflict
 			}
-			if known {
-				return stored, seq, nil
-			}
 			maybe = true
+			if outcomeErr == errGone {
+				return nil, 0, k.unknown(err)
+			}
 		case errors.Is(err, errMaybe), errors.Is(err, errBusy):
 			maybe = true
 		}
 		pause(ctx, wait)
 	}
 	if maybe {
-		return nil, 0, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnknown, err)
+		return nil, 0, k.unknown(err)
 	}
 	return nil, 0, k.unavailable(err)
 }
 
+func (k *log) unknown(err error) error {
+	return fmt.Errorf("stream %q: %w: %v", k.name, store.ErrUnknown, err)
+}
+
+// errGone: the commit that came after another is evicted already.
+var errGone = errors.New("it cannot be known any more")
+
 // outcome looks whether one of the plans was stored, of which the newest was refused once.
-// It may not be known yet, or any more.
-func (k *log) outcome(ctx context.Context, base commit, tried []*plan) (stored *plan, seq uint64, known bool) {
+// The error is errGone where that will never be known.
+func (k *log) outcome(ctx context.Context, base commit, tried []*plan) (stored *plan, seq uint64, err error) {
 	s, err := k.strict(ctx)
-	if err != nil {
-		return nil, 0, false
-	}
-	if s.newest.seq == base.seq {
-		return nil, 0, true
+	if err != nil || s.newest.seq == base.seq {
+		return nil, 0, err
 	}
 	// Any of them would come right after the base.
-	var next *nats.Msg
-	if _, err = k.db.get(ctx, getRequest{NextFor: k.subject, Seq: base.seq + 1, Batch: 1}, func(m *nats.Msg) bool {
-		next = m
-		return false
-	}); err != nil || next == nil {
-		return nil, 0, false
-	}
-	c, err := parseCommit(next)
+	commits, err := k.fetch(ctx, base.seq+1, s.newest.seq, 1)
 	if err != nil {
-		return nil, 0, false
+		return nil, 0, err
+	}
+	if len(commits) == 0 || commits[0].number != base.number+1 {
+		return nil, 0, errGone
 	}
 	for _, p := range tried {
-		if p.state.nonce == c.nonce {
-			return p, c.seq, true
+		if p.state.nonce == commits[0].nonce {
+			return p, commits[0].seq, nil
 		}
 	}
-	return nil, 0, headerNumber(next, expectHeader) == base.seq
+	return nil, 0, nil
 }
 
 const expectHeader = "Nats-Expected-Last-Subject-Sequence"
@@ -321,6 +330,7 @@ var errLook = errors.New("keys have to be looked up")
 
 // A plan is a commit that was not stored yet, and what its requests get then.
 type plan struct {
+	origin   *origin
 	state    state
 	data     []byte
 	message  *nats.Msg // nil: there is nothing to store
@@ -350,15 +360,15 @@ func (p *plan) messages() []*nats.Msg {
 }
 
 // plan derives the commit from the one before it.
-func (k *log) plan(ctx context.Context, base commit, group []*request) (*plan, error) {
+func (k *log) plan(ctx context.Context, o *origin, base commit, group []*request) (*plan, error) {
 	s := base.state
 	if !s.written() {
-		s = state{log: k.db.ID(), first: 1}
+		s = state{log: o.log, first: 1}
 	}
 	now := max(time.Now().UnixNano(), s.time)
 	s.count, s.keys, s.oldest, s.nonce = 0, 0, base.oldest, rand.Uint64()
 	s.number = base.number + 1
-	p := &plan{fresh: !base.written()}
+	p := &plan{origin: o, fresh: !base.written()}
 	changed := false
 	for _, r := range group {
 		receipt, err := k.admit(base, &s, r)
@@ -387,7 +397,7 @@ func (k *log) plan(ctx context.Context, base commit, group []*request) (*plan, e
 	c := commit{state: s, data: p.data}
 	b := c.block()
 	p.message = &nats.Msg{
-		Subject: k.subject,
+		Subject: k.db.subjectOf(o, "e", token(k.name)),
 		Data:    b.encode(),
 		Header: nats.Header{
 			stateHeader:  {s.encode()},
@@ -463,7 +473,7 @@ func (k *log) add(p *plan, s *state, r *request, receipt store.Receipt) {
 	}
 	s.keys++
 	p.receipts = append(p.receipts, &nats.Msg{
-		Subject: k.db.subject("k", token(k.name), r.hash),
+		Subject: k.db.subjectOf(p.origin, "k", token(k.name), r.hash),
 		Data:    encodeReceipt(r.batch.Digest, receipt),
 		Header:  nats.Header{expectHeader: {strconv.FormatUint(r.replace, 10)}},
 	})
@@ -471,7 +481,7 @@ func (k *log) add(p *plan, s *state, r *request, receipt store.Receipt) {
 
 // committed takes note of a plan that is stored, and tells followers.
 func (k *log) committed(base commit, p *plan, seq uint64, took time.Duration) {
-	c := commit{state: p.state, seq: seq, data: p.data}
+	c := commit{state: p.state, origin: p.origin, seq: seq, data: p.data}
 	if c.oldest == 0 {
 		c.oldest = c.seq
 	}

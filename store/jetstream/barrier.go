@@ -3,6 +3,8 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -128,30 +130,25 @@ func (db *DB) probe() {
 // renew looks whether the JetStream stream was created anew, and creates it where it is
 // gone.
 func (db *DB) renew() {
-	id, err := db.ensure(db.ctx, "")
+	now, err := db.ensure(db.ctx, "")
 	if err != nil {
 		if errors.As(err, new(lastingError)) {
 			db.tried(err)
 		}
 		return
 	}
-	db.mu.Lock()
-	old := db.id
-	db.id = id
-	var logs []*log
-	if old != id {
-		db.streams, db.barriers.last = 0, 0
-		for _, k := range db.logs {
-			logs = append(logs, k)
-		}
+	if now == *db.origin.Load() {
+		return
 	}
+	db.origin.Store(&now)
+	db.mu.Lock()
+	db.streams, db.barriers.last = 0, 0
+	logs := slices.Collect(maps.Values(db.logs))
 	db.mu.Unlock()
 	for _, k := range logs {
 		k.reset()
 	}
-	if old != id {
-		db.recheck()
-	}
+	db.recheck()
 }
 
 // forget drops what is known of logs that were not used for a while.

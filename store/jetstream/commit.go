@@ -114,8 +114,9 @@ func (s *state) sound() bool {
 // A commit is a message as it is stored.
 type commit struct {
 	state
-	seq  uint64 // JetStream's
-	data []byte // its events, encoded
+	origin *origin
+	seq    uint64 // JetStream's
+	data   []byte // its events, encoded
 }
 
 // firstEvent is the sequence of the commit's first event, or of the one after it.

@@ -21,6 +21,7 @@ const (
 
 // A writer remembers the log's oldest commits, which are evicted next.
 type writer struct {
+	origin  *origin
 	ring    []kept // one after the other
 	cleaned bool   // what others have left before it was looked for
 }
@@ -51,7 +52,7 @@ func keep(c *commit) kept {
 
 // trash is messages to remove: a commit and the receipts after it.
 type trash struct {
-	log    string // of the numbering; JetStream's sequences begin anew with another
+	origin *origin // JetStream's sequences begin anew with another
 	seq    uint64
 	number uint64
 	keys   int
@@ -61,6 +62,9 @@ type trash struct {
 func (k *log) evict(ctx context.Context, base commit, s *state, p *plan, all bool) error {
 	if !base.written() {
 		base.first, base.last = 1, 0
+	}
+	if k.origin != p.origin {
+		k.writer = writer{origin: p.origin}
 	}
 	if len(k.ring) > 0 && k.ring[0].first > s.first {
 		k.ring = nil // another server has evicted less than this one wanted to
@@ -134,7 +138,7 @@ func (k *log) evictOne(ctx context.Context, base commit, s *state, p *plan) (mor
 }
 
 func (k *log) drop(base commit, p *plan) {
-	p.dropped = append(p.dropped, trash{base.log, k.ring[0].seq, k.ring[0].number, k.ring[0].keys})
+	p.dropped = append(p.dropped, trash{p.origin, k.ring[0].seq, k.ring[0].number, k.ring[0].keys})
 	k.ring = k.ring[1:]
 }
 
@@ -181,9 +185,9 @@ func (k *log) wrote(base commit, p *plan, c commit) {
 	switch {
 	case p.fresh:
 	case p.purge:
-		k.db.spawn(func() { k.purge(c.log, c.oldest) })
+		k.db.spawn(func() { k.purge(p.origin, c.oldest) })
 	case !k.cleaned:
-		k.db.spawn(func() { k.clean(c.log, c.oldest) })
+		k.db.spawn(func() { k.clean(p.origin, c.oldest) })
 	}
 	k.cleaned = true
 	most := uint64(max(k.db.perSubject.Load(), 0))
@@ -200,23 +204,20 @@ func (k *log) wrote(base commit, p *plan, c commit) {
 }
 
 // clean removes what is before the oldest commit, if anything was left there.
-func (k *log) clean(id string, oldest uint64) {
+func (k *log) clean(o *origin, oldest uint64) {
 	left, err := k.fetch(k.db.ctx, 1, oldest-1, 1)
 	if err == nil && len(left) > 0 {
-		k.purge(id, oldest)
+		k.purge(o, oldest)
 	}
 }
 
-// purge removes all of the log with that numbering before a JetStream sequence.
-func (k *log) purge(id string, before uint64) {
-	for _, subject := range []string{k.subject, k.db.subject("k", token(k.name), "*")} {
-		if id != k.db.ID() {
-			return
-		}
+// purge removes all of the log before a JetStream sequence.
+func (k *log) purge(o *origin, before uint64) {
+	for _, kind := range []string{"e." + token(k.name), "k." + token(k.name) + ".*"} {
 		body, _ := json.Marshal(struct { // of such there is none that fails
 			Filter string `json:"filter"`
 			Seq    uint64 `json:"seq"`
-		}{subject, before})
+		}{k.db.subjectOf(o, kind), before})
 		k.db.ask("$JS.API.STREAM.PURGE."+k.db.name, body)
 	}
 }
@@ -228,7 +229,7 @@ func (db *DB) remove() {
 		select {
 		case t := <-db.trash:
 			for i := range t.keys + 1 {
-				if t.log != db.ID() {
+				if t.origin != db.origin.Load() {
 					break
 				}
 				seq := strconv.FormatUint(t.seq+uint64(i), 10)

@@ -83,7 +83,7 @@ func (k *log) listen() error {
 	nc, err := k.db.conn()
 	var live *nats.Subscription
 	if err == nil {
-		live, err = nc.Subscribe(k.db.subject("live", token(k.name)), k.hear)
+		live, err = nc.Subscribe(k.db.liveSubject(token(k.name)), k.hear)
 	}
 	if err != nil {
 		k.listeners--
@@ -120,9 +120,10 @@ func (k *log) leave(fol *follower) {
 // hear takes a message of the log.
 func (k *log) hear(m *nats.Msg) {
 	c, err := parseCommit(m)
+	c.origin = k.db.origin.Load()
 	switch {
 	case err != nil: // whoever reads it will say so
-	case c.log != k.db.ID():
+	case m.Header.Get("Nats-Subject") != k.db.subjectOf(c.origin, "e", token(k.name)):
 		k.db.recheck()
 	default:
 		k.heard(c)
@@ -235,7 +236,7 @@ func (db *DB) lookAll(after uint64) uint64 {
 	logs := map[string]*log{}
 	for _, k := range db.logs {
 		if k.followed() {
-			logs[k.subject] = k
+			logs[k.subject()] = k
 			k.used = time.Now()
 		}
 	}

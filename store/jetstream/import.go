@@ -89,7 +89,7 @@ func (i *importer) commit() *nats.Msg {
 	i.state.number++
 	c := commit{state: i.state, data: i.data}
 	b := c.block()
-	m := &nats.Msg{Subject: i.k.subject, Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
+	m := &nats.Msg{Subject: i.k.subject(), Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
 	if i.state.oldest == 0 {
 		m.Header.Set(expectHeader, "0")
 	}
@@ -157,7 +157,7 @@ func (i *importer) publish(ctx context.Context, msgs ...*nats.Msg) (first uint64
 
 // send publishes a message that is awaited at the end.
 func (i *importer) send(m *nats.Msg) error {
-	sent, err := i.k.db.js.PublishMsgAsync(m, js.WithStallWait(patience))
+	sent, err := i.k.db.js.PublishMsgAsync(m, js.WithStallWait(patience), js.WithRetryAttempts(0)) // tried again, it would come out of turn
 	if err != nil {
 		return fmt.Errorf("stream %q: %w", i.k.name, err)
 	}

@@ -77,6 +77,39 @@ func TestImportBrokenOff(t *testing.T) {
 	}
 }
 
+// Messages that nobody takes for a moment are not stored after those that follow them.
+func TestImportStaysInOrder(t *testing.T) {
+	db := open(t, newURL(t), jetstream.Options{})
+	stream, err := db.JetStreamForTest().Stream(ctx, db.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	takes := stream.CachedInfo().Config
+	not := takes
+	not.RePublish, not.Subjects = nil, takes.Subjects[1:]
+	update := func(config js.StreamConfig) {
+		if _, err := db.JetStreamForTest().UpdateStream(ctx, config); err != nil {
+			t.Error(err)
+		}
+	}
+	err = db.Import(ctx, "s", store.Bounds{First: 1, Last: 60}, nil, func(yield func(store.Event, error) bool) {
+		next, stop := iter.Pull2(eventsAt(1, 60))
+		defer stop()
+		for e, err, ok := next(); ok && yield(e, err); e, err, ok = next() {
+			switch e.Seq {
+			case 20:
+				update(not)
+			case 30: // of the messages before, the first at least have had no answer
+				time.Sleep(10 * time.Millisecond)
+				update(takes)
+			}
+		}
+	})
+	if err == nil {
+		t.Errorf("imported, and holds %d events", len(all(t, db, "s")))
+	}
+}
+
 // setLimit bounds how many messages JetStream takes.
 func setLimit(t *testing.T, url string, limit int64) {
 	t.Helper()

@@ -74,9 +74,10 @@ type DB struct {
 	running sync.WaitGroup
 	check   chan struct{} // holds a token when the followed logs are to be looked at
 
+	origin atomic.Pointer[origin]
+
 	mu       sync.Mutex // guards what follows
 	closed   bool
-	id       string
 	logs     map[string]*log
 	streams  int // as far as this DB has heard of them
 	stored   time.Time
@@ -155,11 +156,7 @@ func (db *DB) Close() error {
 }
 
 // ID is the name of the numbering, [store.Bounds].Log.
-func (db *DB) ID() string {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	return db.id
-}
+func (db *DB) ID() string { return db.origin.Load().log }
 
 // Name is the JetStream stream's.
 func (db *DB) Name() string { return db.name }
@@ -201,8 +198,22 @@ func (db *DB) tried(err error) {
 	}
 }
 
+// An origin tells a JetStream stream from those of the same name before it. Its epoch is in
+// all subjects, so that who has not yet heard that it was created anew stores nothing.
+type origin struct {
+	log   string // the numbering's name, which may be the same
+	epoch string
+}
+
 // subject joins tokens to one of the DB's subjects.
-func (db *DB) subject(tokens ...string) string { return db.name + "." + strings.Join(tokens, ".") }
+func (db *DB) subject(tokens ...string) string { return db.subjectOf(db.origin.Load(), tokens...) }
+
+func (db *DB) subjectOf(o *origin, tokens ...string) string {
+	return db.name + "." + o.epoch + "." + strings.Join(tokens, ".")
+}
+
+// liveSubject is where JetStream publishes again what is stored, whatever the epoch.
+func (db *DB) liveSubject(token string) string { return db.name + ".live." + token }
 
 func (db *DB) barrierSubject() string { return db.subject("barrier") }
 func (db *DB) sweepSubject() string   { return db.subject("sweep") }
@@ -229,7 +240,7 @@ func (db *DB) log(name string) *log {
 	defer db.mu.Unlock()
 	k := db.logs[name]
 	if k == nil {
-		k = &log{db: db, name: name, subject: db.subject("e", token(name))}
+		k = &log{db: db, name: name}
 		db.logs[name] = k
 	}
 	k.used = time.Now()
@@ -238,9 +249,9 @@ func (db *DB) log(name string) *log {
 
 // A log is what this server knows of one.
 type log struct {
-	db            *DB
-	name, subject string
-	used          time.Time // guarded by DB.mu
+	db   *DB
+	name string
+	used time.Time // guarded by DB.mu
 
 	mu      sync.Mutex // guards what follows
 	newest  commit     // that was heard of
@@ -258,11 +269,16 @@ type log struct {
 	writer // of the goroutine that writes
 }
 
-// learn takes note of a commit, and returns the newest one.
+func (k *log) subject() string { return k.db.subject("e", token(k.name)) }
+
+// learn takes note of a commit, and returns the newest one of its origin.
 func (k *log) learn(c commit) commit {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if c.seq > k.newest.seq {
+	if c.origin != k.db.origin.Load() {
+		return c
+	}
+	if c.seq > k.newest.seq || c.origin != k.newest.origin {
 		k.newest = c
 		k.newest.data = nil
 	}
@@ -294,17 +310,19 @@ type receipt struct {
 // look returns what some replica has, which may be behind.
 func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) {
 	db := k.db
-	subjects := []string{db.barrierSubject(), k.subject}
+	o := db.origin.Load()
+	own := db.subjectOf(o, "e", token(k.name))
+	subjects := []string{db.subjectOf(o, "barrier"), own}
 	for _, key := range keys {
-		subjects = append(subjects, db.subject("k", token(k.name), key))
+		subjects = append(subjects, db.subjectOf(o, "k", token(k.name), key))
 	}
 	s.receipts = map[string]receipt{}
 	upTo, getErr := db.get(ctx, getRequest{MultiLast: subjects}, func(m *nats.Msg) bool {
 		seq := headerNumber(m, "Nats-Sequence")
 		s.reached = max(s.reached, seq)
 		switch subject := m.Header.Get("Nats-Subject"); subject {
-		case db.barrierSubject():
-		case k.subject:
+		case subjects[0]:
+		case own:
 			s.newest, err = parseCommit(m)
 		default:
 			r := receipt{seq: seq}
@@ -318,10 +336,11 @@ func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) 
 	if err = cmp.Or(err, getErr); err != nil {
 		return s, err
 	}
-	if s.newest.written() && s.newest.log != db.ID() {
+	if s.reached == 0 || o != db.origin.Load() { // there is always a barrier
 		db.recheck()
 		return s, fmt.Errorf("%w: the JetStream stream %s was created anew", errAgain, db.name)
 	}
+	s.newest.origin = o
 	s.newest = k.learn(s.newest)
 	return s, nil
 }
@@ -457,36 +476,44 @@ func (k *log) unexpired(ctx context.Context, c commit) (state, error) {
 
 // Streams returns all streams ever written, by name, as a replica has them.
 func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := db.within(ctx, time.Minute)
 	defer cancel()
-	id := db.ID()
+	o := db.origin.Load()
 	if _, err := db.conn(); err != nil {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 	}
-	consumer, err := db.js.OrderedConsumer(ctx, db.name, js.OrderedConsumerConfig{
-		FilterSubjects: []string{db.subject("e", "*")},
-		DeliverPolicy:  js.DeliverLastPerSubjectPolicy,
-		HeadersOnly:    true,
+	consumer, err := db.js.CreateConsumer(ctx, db.name, js.ConsumerConfig{
+		FilterSubject:     db.subjectOf(o, "e", "*"),
+		DeliverPolicy:     js.DeliverLastPerSubjectPolicy,
+		AckPolicy:         js.AckNonePolicy,
+		HeadersOnly:       true,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: time.Minute,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 	}
+	defer db.spawn(func() { _ = db.js.DeleteConsumer(db.ctx, db.name, consumer.CachedInfo().Name) }) // it ends by itself, too
 	for left := consumer.CachedInfo().NumPending; left > 0; {
-		m, err := consumer.Next(js.FetchContext(ctx))
+		batch, err := consumer.Fetch(int(min(left, fetchCount)), js.FetchContext(ctx))
 		if err != nil {
 			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 		}
-		meta, err := m.Metadata()
-		if err != nil {
-			return nil, err
+		came := uint64(0)
+		for m := range batch.Messages() {
+			came++
+			s, err := parseState(m.Headers().Get(stateHeader))
+			if err != nil {
+				return nil, fmt.Errorf("JetStream message on %s %w", m.Subject(), err)
+			}
+			name := nameOf(strings.TrimPrefix(m.Subject(), db.subjectOf(o, "e")+"."))
+			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
 		}
-		left = meta.NumPending
-		s, err := parseState(m.Headers().Get(stateHeader))
-		if err != nil {
-			return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
+		if err := batch.Error(); err != nil || came == 0 {
+			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, cmp.Or(err, errMaybe))
 		}
-		name := nameOf(strings.TrimPrefix(m.Subject(), db.subject("e")+"."))
-		streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
+		left -= min(left, came)
 	}
 	// A log may come more than once, the newest last: when something is appended meanwhile,
 	// and where it has two messages.
@@ -495,7 +522,7 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	streams = slices.CompactFunc(streams, func(a, b store.Stream) bool { return a.Name == b.Name })
 	db.mu.Lock()
 	defer db.mu.Unlock()
-	if db.id == id {
+	if db.origin.Load() == o {
 		db.streams = max(db.streams, len(streams)) // others may have been written meanwhile
 	}
 	return streams, nil

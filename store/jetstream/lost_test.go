@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -126,6 +127,36 @@ func TestAnswerLost(t *testing.T) {
 				t.Fatalf("stored: %v", got)
 			}
 		})
+	}
+}
+
+// Of an append whose answer is lost, and that is evicted before anybody could look, it is
+// not said that nothing was stored.
+func TestAnswerLostForGood(t *testing.T) {
+	text := newURL(t)
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newLink(t, u.Host)
+	u.Host = k.listener.Addr().String()
+	o := jetstream.Options{Retention: store.Retention{Events: 2}}
+	db, direct := open(t, u.String(), o), open(t, text, o)
+	mustAppend(t, db, "s", "before")
+	k.deaf.Store(true)
+	answered := make(chan error, 1)
+	go func() {
+		_, err := db.Log("s").Append(ctx, store.Batch{Events: []store.Event{event("lost")}})
+		answered <- err
+	}()
+	eventually(t, "stored", func() bool { return len(all(t, direct, "s")) == 2 })
+	for range 10 {
+		mustAppend(t, direct, "s", "after")
+	}
+	k.deaf.Store(false)
+	k.reset()
+	if err := <-answered; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("answered: %v", err)
 	}
 }
 

@@ -150,13 +150,13 @@ func (c *endingConn) Close() error {
 // Metadata of the JetStream stream.
 const (
 	metaLog    = "lastevent-log"
+	metaEpoch  = "lastevent-epoch"
 	metaFormat = "lastevent-format"
 )
 
-// ensure creates the JetStream stream where it is missing, and returns its numbering's
-// name. A question to a cluster that has no leader is never answered, so it must be
+// ensure creates the JetStream stream where it is missing, and returns its origin. A question to a cluster that has no leader is never answered, so it must be
 // asked again.
-func (db *DB) ensure(ctx context.Context, logID string) (string, error) {
+func (db *DB) ensure(ctx context.Context, logID string) (o origin, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	stream, err := db.js.Stream(ctx, db.name)
@@ -167,22 +167,22 @@ func (db *DB) ensure(ctx context.Context, logID string) (string, error) {
 		stream, err = db.js.Stream(ctx, db.name)
 	}
 	if err != nil {
-		return "", db.explain(err)
+		return o, db.explain(err)
 	}
 	config := stream.CachedInfo().Config
-	id := config.Metadata[metaLog]
-	if id == "" || config.Metadata[metaFormat] != "1" {
-		return "", lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", db.name)}
+	o = origin{config.Metadata[metaLog], config.Metadata[metaEpoch]}
+	if o.log == "" || o.epoch == "" || config.Metadata[metaFormat] != "1" {
+		return o, lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", db.name)}
 	}
 	if config.MaxMsgsPerSubject > 0 && config.MaxMsgsPerSubject < db.maxCommits() || config.MaxMsgsPerSubject > 0 && db.maxCommits() < 0 {
 		config.MaxMsgsPerSubject = db.maxCommits()
 		if _, err := db.js.UpdateStream(ctx, config); err != nil {
-			return "", db.explain(err)
+			return o, db.explain(err)
 		}
 	}
 	db.replicas.Store(int64(config.Replicas))
 	db.perSubject.Store(config.MaxMsgsPerSubject)
-	return id, nil
+	return o, nil
 }
 
 // maxCommits is how many commits of a log JetStream may keep so that it removes none
@@ -221,13 +221,12 @@ func (db *DB) explain(err error) error {
 }
 
 func (db *DB) config(logID string) js.StreamConfig {
-	if logID == "" {
-		logID = strings.ToLower(rand.Text()[:8])
-	}
+	draw := func() string { return strings.ToLower(rand.Text()[:8]) }
+	o := origin{cmp.Or(logID, draw()), draw()}
 	return js.StreamConfig{
 		Name:        db.name,
 		Description: "events of lastevent; a subject for each stream",
-		Subjects:    []string{db.subject("e", "*"), db.subject("k", "*", "*"), db.barrierSubject(), db.sweepSubject()},
+		Subjects:    []string{db.subjectOf(&o, "e", "*"), db.subjectOf(&o, "k", "*", "*"), db.subjectOf(&o, "barrier"), db.subjectOf(&o, "sweep")},
 		Storage:     js.FileStorage,
 		Replicas:    db.target.replicas,
 		// Retention is lastevent's; a limit that somebody sets must refuse, not remove.
@@ -236,8 +235,8 @@ func (db *DB) config(logID string) js.StreamConfig {
 		AllowRollup:        true,
 		MaxMsgsPerSubject:  db.maxCommits(),
 		AllowAtomicPublish: true,
-		RePublish:          &js.RePublish{Source: db.subject("e", ">"), Destination: db.subject("live", ">")},
-		Metadata:           map[string]string{metaLog: logID, metaFormat: "1"},
+		RePublish:          &js.RePublish{Source: db.subjectOf(&o, "e", ">"), Destination: db.liveSubject(">")},
+		Metadata:           map[string]string{metaLog: o.log, metaEpoch: o.epoch, metaFormat: "1"},
 	}
 }
 
@@ -289,9 +288,11 @@ func (db *DB) tryOpen(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if db.id, err = db.ensure(ctx, db.options.LogID); err != nil {
+	o, err := db.ensure(ctx, db.options.LogID)
+	if err != nil {
 		return err
 	}
+	db.origin.Store(&o)
 	return db.barrier(ctx)
 }
 

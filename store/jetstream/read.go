@@ -79,11 +79,11 @@ func (k *log) fetch(ctx context.Context, from, to uint64, count int) (commits []
 	ctx, cancel := k.db.within(ctx, patience/2)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
+		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject(), Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
 		if len(commits) > 0 || later || errors.Is(err, errFormat) {
 			return commits, err
 		}
-		m, leaderErr := k.db.leaderNext(ctx, k.subject, from)
+		m, leaderErr := k.db.leaderNext(ctx, k.subject(), from)
 		if leaderErr == nil && m != nil {
 			c, err := parseCommit(m)
 			if err != nil || c.seq > to {
@@ -272,7 +272,7 @@ func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error
 		} else if ch, err = k.slow(ctx, from, c); err != nil || !ch.reaches(next) {
 			return ch.blocks, err
 		}
-		k.remember(ch, from)
+		k.remember(c.origin, ch, from)
 		if ch.next() > next {
 			return ch.blocks, nil
 		}
@@ -284,7 +284,7 @@ func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error
 // that it cannot be told if messages were lost on the way before the first or after the
 // last block. It may have nothing.
 func (k *log) quick(ctx context.Context, from uint64, log string) (ch chunk) {
-	request := getRequest{NextFor: k.subject, Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
+	request := getRequest{NextFor: k.subject(), Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
 	whole := true
 	after, err := k.db.get(ctx, request, func(m *nats.Msg) bool {
 		b, err := parseBlock(m.Data)
@@ -310,9 +310,12 @@ func (k *log) slow(ctx context.Context, from uint64, c commit) (ch chunk, err er
 }
 
 // remember keeps a chunk, and that its events are found from a JetStream sequence on.
-func (k *log) remember(ch chunk, from uint64) {
+func (k *log) remember(o *origin, ch chunk, from uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if o != k.db.origin.Load() {
+		return
+	}
 	if ch.next() > ch.first() {
 		k.places.add(place{ch.first(), ch.next() - 1, from})
 	}
