@@ -412,6 +412,8 @@ func (c *Cursor) readEvents() (store.Bounds, error) {
 func (c *Cursor) readTo(from uint64, b store.Bounds, err error) ([]byte, error) {
 	var corrupt *store.CorruptError
 	switch {
+	case err == nil && b.Log != c.bounds.Log: // the tail will hear of it
+		return nil, io.ErrUnexpectedEOF
 	case c.after > from || c.after >= c.until:
 		return *c.buf, nil
 	case err != nil && !errors.As(err, &corrupt):

@@ -313,6 +313,33 @@ func TestReadFails(t *testing.T) {
 	isRun(t, got, 1, 3) // the failure cost none
 }
 
+// anew is a log that is lost, and begun anew, between the start of a response and its
+// first read.
+type anew struct{ *memory }
+
+func (a anew) Read(ctx context.Context, after uint64, yield func(store.Event) bool) (store.Bounds, error) {
+	b, err := a.memory.Read(ctx, after, yield)
+	b.Log = "another"
+	return b, err
+}
+
+// Events of another log have the same IDs, and are not given as if they came next.
+func TestReadsOneLog(t *testing.T) {
+	m := newMemory(store.Retention{})
+	add(t, m, events(10, 10)...)
+	set := newSet(func(string) stream.Log { return anew{m} })
+	for _, once := range []bool{false, true} {
+		c, err := set.Subscribe(context.Background(), "s", stream.Subscription{Start: lastHad("5"), Once: once})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if p, _, err := c.Next(); len(p) > 0 || err == nil || err == io.EOF {
+			t.Errorf("once %t: %q, %v", once, p, err)
+		}
+	}
+}
+
 func TestWaiting(t *testing.T) {
 	log := newMemory(store.Retention{})
 	set := log.set()
