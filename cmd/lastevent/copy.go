@@ -33,8 +33,9 @@ idempotency keys stay in use, and the log keeps its name: clients resume where t
 without a gap. The file is not changed.
 
 JetStream must hold no other streams. The stream that holds the events there is created
-where it is missing. A copy that was broken off goes on where it is run again. Start no
-server on either side before it is complete.
+where it is missing. A copy that was broken off goes on where it is run again, unless it
+was in the middle of a stream: then it says what to remove. Start no server on either side
+before it is complete.
 
 Exit status: 0 all is copied, 1 not all is, 2 the command line is wrong. --db and --to can
 be given as LASTEVENT_DB and LASTEVENT_TO.`,

@@ -108,6 +108,11 @@ func (l *Log) do(ctx context.Context, r *request) (store.Receipt, error) {
 		if k.withdraw(r) {
 			return store.Receipt{}, ctx.Err()
 		}
+		select {
+		case <-r.done:
+			return r.receipt, r.err
+		default:
+		}
 		return store.Receipt{}, fmt.Errorf("stream %q: %w: %w", k.name, store.ErrUnknown, ctx.Err())
 	}
 	return r.receipt, r.err
@@ -275,7 +280,8 @@ func (k *log) settle(ctx context.Context, base commit, tried []*plan) (*plan, ui
 			switch {
 			case stored != nil:
 				return stored, seq, nil
-			case outcomeErr == nil, outcomeErr == errGone && !maybe:
+			case outcomeErr == nil,
+				outcomeErr == errGone && !maybe: // all but sure; and a key would still be found
 				return nil, 0, errConflict
 			}
 			maybe = true

@@ -156,9 +156,7 @@ func (db *DB) forget() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for name, k := range db.logs {
-		if time.Since(k.used) > 10*time.Second {
-			k.dropChunks()
-		}
+		k.dropChunks()
 		if time.Since(k.used) > time.Minute && k.idle() {
 			delete(db.logs, name)
 		}

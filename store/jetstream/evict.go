@@ -278,7 +278,7 @@ func (db *DB) sweep() {
 func (db *DB) claimSweep() bool {
 	var seq uint64
 	var at time.Time
-	_, err := db.get(db.ctx, getRequest{MultiLast: []string{db.sweepSubject()}}, func(m *nats.Msg) bool {
+	_, _, err := db.get(db.ctx, getRequest{MultiLast: []string{db.sweepSubject()}}, func(m *nats.Msg) bool {
 		seq = headerNumber(m, "Nats-Sequence")
 		at, _ = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
 		return true

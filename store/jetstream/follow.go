@@ -3,6 +3,8 @@ package jetstream
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -110,7 +112,7 @@ func (k *log) leave(fol *follower) {
 	}
 	k.mu.Lock()
 	live := k.live
-	k.live = nil
+	k.live, k.looked = nil, false
 	k.mu.Unlock()
 	k.db.spawn(func() { // as it may have to wait for a connection
 		_ = live.Unsubscribe() // it fails where that is closed
@@ -139,7 +141,7 @@ func (k *log) heard(c commit) {
 
 // heardLocked is heard, of a commit that may come without its events.
 func (k *log) heardLocked(c commit) {
-	if c.seq <= k.told.seq {
+	if c.origin != k.db.origin.Load() || c.seq <= k.told.seq {
 		return
 	}
 	var events []store.Event
@@ -230,48 +232,68 @@ func (db *DB) watch() {
 }
 
 // lookAll looks for what was stored of followed logs after a JetStream sequence, and
-// returns the one up to which that is known.
+// returns the one up to which that is known. Of logs that were not followed when that was
+// looked for, it looks for all.
 func (db *DB) lookAll(after uint64) uint64 {
+	old, fresh := map[string]*log{}, map[string]*log{}
 	db.mu.Lock()
-	logs := map[string]*log{}
 	for _, k := range db.logs {
-		if k.followed() {
-			logs[k.subject()] = k
-			k.used = time.Now()
+		switch followed, looked := k.followed(); {
+		case !followed:
+			continue
+		case looked:
+			old[k.subject()] = k
+		default:
+			fresh[k.subject()] = k
 		}
+		k.used = time.Now()
 	}
 	db.mu.Unlock()
-	subjects := make([]string, 0, len(logs))
-	for subject := range logs {
-		subjects = append(subjects, subject)
+	reached, ok := db.lookFor(old, after)
+	_, freshOK := db.lookFor(fresh, 0)
+	if !ok || !freshOK {
+		return after
 	}
-	reached := uint64(0)
-	for len(subjects) > 0 {
-		some := subjects[:min(lookAtOnce, len(subjects))]
-		subjects = subjects[len(some):]
-		upTo, err := db.get(db.ctx, getRequest{MultiLast: append([]string{db.barrierSubject()}, some...), Seq: after + 1}, func(m *nats.Msg) bool {
-			if k := logs[m.Header.Get("Nats-Subject")]; k != nil {
-				k.hear(m)
-			}
-			return true
-		})
-		if err != nil || upTo == 0 {
-			return after
-		}
-		if reached == 0 || upTo < reached {
-			reached = upTo
-		}
+	for _, k := range fresh {
+		k.mu.Lock()
+		k.looked = k.live != nil
+		k.mu.Unlock()
 	}
-	for _, k := range logs {
+	for _, k := range old {
 		k.expire()
 	}
 	return max(after, reached)
 }
 
-func (k *log) followed() bool {
+// lookFor looks for what was stored of logs, which are given by their subjects, after a
+// JetStream sequence, and returns the one up to which that is known, unless it fails.
+func (db *DB) lookFor(logs map[string]*log, after uint64) (reached uint64, ok bool) {
+	for some := range slices.Chunk(slices.Collect(maps.Keys(logs)), lookAtOnce) {
+		upTo := after
+		for more := true; more; {
+			var err error
+			request := getRequest{MultiLast: append([]string{db.barrierSubject()}, some...), Seq: upTo + 1}
+			upTo, more, err = db.get(db.ctx, request, func(m *nats.Msg) bool {
+				if k := logs[m.Header.Get("Nats-Subject")]; k != nil {
+					k.hear(m)
+				}
+				return true
+			})
+			if err != nil || upTo == 0 {
+				return 0, false
+			}
+		}
+		if reached == 0 || upTo < reached {
+			reached = upTo
+		}
+	}
+	return reached, true
+}
+
+func (k *log) followed() (followed, looked bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.live != nil
+	return k.live != nil, k.looked
 }
 
 // expire tells the followers of events that have expired.

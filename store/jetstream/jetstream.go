@@ -257,6 +257,8 @@ type log struct {
 	newest  commit     // that was heard of
 	places  places
 	chunks  []chunk // that were read last
+	readAt  time.Time
+	looked  bool // it was followed when all were looked at
 	queue   []*request
 	writing bool
 
@@ -271,12 +273,12 @@ type log struct {
 
 func (k *log) subject() string { return k.db.subject("e", token(k.name)) }
 
-// learn takes note of a commit, and returns the newest one of its origin.
-func (k *log) learn(c commit) commit {
+// learn takes note of a commit.
+func (k *log) learn(c commit) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if c.origin != k.db.origin.Load() {
-		return c
+		return
 	}
 	if c.seq > k.newest.seq || c.origin != k.newest.origin {
 		k.newest = c
@@ -285,7 +287,6 @@ func (k *log) learn(c commit) commit {
 	if c.written() && c.count > 0 {
 		k.places.add(place{c.firstEvent(), c.last, c.seq})
 	}
-	return k.newest
 }
 
 func (k *log) known() commit {
@@ -317,7 +318,7 @@ func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) 
 		subjects = append(subjects, db.subjectOf(o, "k", token(k.name), key))
 	}
 	s.receipts = map[string]receipt{}
-	upTo, getErr := db.get(ctx, getRequest{MultiLast: subjects}, func(m *nats.Msg) bool {
+	upTo, _, getErr := db.get(ctx, getRequest{MultiLast: subjects}, func(m *nats.Msg) bool {
 		seq := headerNumber(m, "Nats-Sequence")
 		s.reached = max(s.reached, seq)
 		switch subject := m.Header.Get("Nats-Subject"); subject {
@@ -341,7 +342,7 @@ func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) 
 		return s, fmt.Errorf("%w: the JetStream stream %s was created anew", errAgain, db.name)
 	}
 	s.newest.origin = o
-	s.newest = k.learn(s.newest)
+	k.learn(s.newest) // a newer one has other receipts
 	return s, nil
 }
 
@@ -496,24 +497,34 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	}
 	defer db.spawn(func() { _ = db.js.DeleteConsumer(db.ctx, db.name, consumer.CachedInfo().Name) }) // it ends by itself, too
 	for left := consumer.CachedInfo().NumPending; left > 0; {
-		batch, err := consumer.Fetch(int(min(left, fetchCount)), js.FetchContext(ctx))
+		batch, err := consumer.Fetch(int(min(left, fetchCount)), js.FetchMaxWait(requestTimeout))
 		if err != nil {
 			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 		}
-		came := uint64(0)
+		came := false
 		for m := range batch.Messages() {
-			came++
+			meta, err := m.Metadata()
+			if err != nil {
+				return nil, err
+			}
+			came, left = true, meta.NumPending
 			s, err := parseState(m.Headers().Get(stateHeader))
 			if err != nil {
-				return nil, fmt.Errorf("JetStream message on %s %w", m.Subject(), err)
+				return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
 			}
 			name := nameOf(strings.TrimPrefix(m.Subject(), db.subjectOf(o, "e")+"."))
 			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
 		}
-		if err := batch.Error(); err != nil || came == 0 {
-			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, cmp.Or(err, errMaybe))
+		err = batch.Error()
+		if err == nil && !came { // what was left may have been evicted
+			var info *js.ConsumerInfo
+			if info, err = consumer.Info(ctx); err == nil {
+				left = info.NumPending
+			}
 		}
-		left -= min(left, came)
+		if err = cmp.Or(err, ctx.Err()); err != nil {
+			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
+		}
 	}
 	// A log may come more than once, the newest last: when something is appended meanwhile,
 	// and where it has two messages.

@@ -103,7 +103,7 @@ func (k *log) fetch(ctx context.Context, from, to uint64, count int) (commits []
 // lost on the way.
 func (k *log) answer(ctx context.Context, r getRequest, to uint64) (commits []commit, later bool, err error) {
 	before := uint64(0)
-	_, getErr := k.db.get(ctx, r, func(m *nats.Msg) bool {
+	_, _, getErr := k.db.get(ctx, r, func(m *nats.Msg) bool {
 		if headerNumber(m, "Nats-Last-Sequence") != before {
 			return false
 		}
@@ -286,7 +286,7 @@ func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error
 func (k *log) quick(ctx context.Context, from uint64, log string) (ch chunk) {
 	request := getRequest{NextFor: k.subject(), Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
 	whole := true
-	after, err := k.db.get(ctx, request, func(m *nats.Msg) bool {
+	after, _, err := k.db.get(ctx, request, func(m *nats.Msg) bool {
 		b, err := parseBlock(m.Data)
 		whole = err == nil && b.log == log && (len(ch.blocks) == 0 || b.first == ch.next())
 		ch.blocks = append(ch.blocks, b)
@@ -319,6 +319,7 @@ func (k *log) remember(o *origin, ch chunk, from uint64) {
 	if ch.next() > ch.first() {
 		k.places.add(place{ch.first(), ch.next() - 1, from})
 	}
+	k.readAt = time.Now()
 	k.chunks = append(k.chunks[max(0, len(k.chunks)+1-maxChunks):], ch)
 }
 
@@ -340,10 +341,13 @@ func (k *log) recall(log string, next uint64) (blocks []block, from uint64) {
 	return nil, from
 }
 
+// dropChunks forgets what was read, unless that was lately.
 func (k *log) dropChunks() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.chunks = nil
+	if time.Since(k.readAt) > 5*time.Second {
+		k.chunks = nil
+	}
 }
 
 // Before returns the sequence after which the events since t begin: that of the newest

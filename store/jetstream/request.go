@@ -96,8 +96,13 @@ func parseAck(p []byte) (uint64, error) {
 		kind = errConflict
 	case codeWrongLastBusy:
 		kind = errBusy
-	case codeNoResources, codeNoMemory, codeNoStorage, codeStoreFailed:
+	case codeNoResources, codeNoMemory, codeNoStorage:
 		kind = errFull
+	case codeStoreFailed:
+		kind = errFull
+		if ack.Error.Description == "store is closed" { // of this replica
+			kind = errMaybe
+		}
 	}
 	return 0, fmt.Errorf("%w: %s (%d)", kind, ack.Error.Description, ack.Error.Code)
 }
@@ -113,43 +118,51 @@ type getRequest struct {
 }
 
 // get calls each with the messages that answer the request, until it returns false, and
-// returns the JetStream sequence up to which they are all, where the replica says so.
-func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) (upTo uint64, err error) {
+// returns the JetStream sequence up to which they are all, where the replica says so, and
+// whether it has more.
+func (db *DB) get(ctx context.Context, r getRequest, each func(*nats.Msg) bool) (upTo uint64, more bool, err error) {
 	ctx, cancel := db.within(ctx, requestTimeout)
 	defer cancel()
 	body, err := json.Marshal(r)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	nc, err := db.conn()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer sub.Unsubscribe() //nolint:errcheck // the connection is closed, if it fails
 	if err := nc.PublishRequest("$JS.API.DIRECT.GET."+db.name, inbox, body); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for {
 		m, err := sub.NextMsgWithContext(ctx)
 		if err != nil {
-			return 0, fmt.Errorf("reading from JetStream: %w", err)
+			return 0, false, fmt.Errorf("reading from JetStream: %w", err)
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":
 			if !each(m) {
-				return 0, nil
+				return 0, false, nil
 			}
 		case "204":
-			return cmp.Or(headerNumber(m, "Nats-UpTo-Sequence"), headerNumber(m, "Nats-Last-Sequence")), nil
+			last := headerNumber(m, "Nats-Last-Sequence")
+			if headerNumber(m, "Nats-Num-Pending") > 0 {
+				return last, true, nil
+			}
+			return cmp.Or(headerNumber(m, "Nats-UpTo-Sequence"), last), false, nil
 		case "404":
-			return 0, nil
+			if r.MultiLast == nil || m.Header.Get("Description") == "No Results" {
+				return 0, false, nil
+			}
+			fallthrough // it could not load one of them
 		default:
-			return 0, fmt.Errorf("reading from JetStream: %s %s", status, m.Header.Get("Description"))
+			return 0, false, fmt.Errorf("reading from JetStream: %s %s", status, m.Header.Get("Description"))
 		}
 	}
 }
