@@ -314,7 +314,7 @@ func (k *log) outcome(ctx context.Context, base commit, tried []*plan) (stored *
 		return nil, 0, err
 	}
 	// Any of them would come right after the base.
-	commits, err := k.fetch(ctx, base.seq+1, s.newest.seq, 1)
+	commits, err := k.fetch(ctx, s.newest.origin, base.seq+1, s.newest.seq, 1)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -369,7 +369,7 @@ func (p *plan) messages() []*nats.Msg {
 func (k *log) plan(ctx context.Context, o *origin, base commit, group []*request) (*plan, error) {
 	s := base.state
 	if !s.written() {
-		s = state{log: o.log, first: 1}
+		s = state{first: 1}
 	}
 	now := max(time.Now().UnixNano(), s.time)
 	s.count, s.keys, s.oldest, s.nonce = 0, 0, base.oldest, rand.Uint64()
@@ -403,7 +403,7 @@ func (k *log) plan(ctx context.Context, o *origin, base commit, group []*request
 	c := commit{state: s, data: p.data}
 	b := c.block()
 	p.message = &nats.Msg{
-		Subject: k.db.subjectOf(o, "e", token(k.name)),
+		Subject: k.subject(o),
 		Data:    b.encode(),
 		Header: nats.Header{
 			stateHeader:  {s.encode()},

@@ -21,7 +21,6 @@ const stateHeader = "Lastevent-State"
 // it, and only stored if that is still the newest: so numbers are contiguous, retention
 // is exact, and what was closed stays closed, however many servers append.
 type state struct {
-	log         string // the numbering's name
 	first, last uint64
 	oldest      uint64 // JetStream sequence of the message with the event first; 0: of this one
 	evicted     uint64 // bytes of all events before first
@@ -41,10 +40,10 @@ type state struct {
 func (s *state) empty() bool { return s.first > s.last }
 
 // written reports whether the log was ever written.
-func (s *state) written() bool { return s.log != "" }
+func (s *state) written() bool { return s.number > 0 }
 
 func (s *state) encode() string {
-	return fmt.Sprintf("1 %s %d %d %d %d %d %d %d %t %d %d %x %d %s", s.log, s.first, s.last, s.oldest,
+	return fmt.Sprintf("1 %d %d %d %d %d %d %d %t %d %d %x %d %s", s.first, s.last, s.oldest,
 		s.evicted, s.total, s.time, s.firstTime, s.closed, s.count, s.keys, s.nonce, s.number, cmp.Or(s.closedBy, "-"))
 }
 
@@ -67,7 +66,7 @@ var errFormat = errors.New("is not a commit of lastevent")
 
 func parseState(text string) (s state, err error) {
 	f := strings.Split(text, " ")
-	if len(f) != 15 || f[0] != "1" {
+	if len(f) != 14 || f[0] != "1" {
 		return s, errFormat
 	}
 	number := func(i, base int) uint64 {
@@ -78,25 +77,24 @@ func parseState(text string) (s state, err error) {
 		return n
 	}
 	s = state{
-		log:       f[1],
-		first:     number(2, 10),
-		last:      number(3, 10),
-		oldest:    number(4, 10),
-		evicted:   number(5, 10),
-		total:     number(6, 10),
-		time:      int64(number(7, 10)),
-		firstTime: int64(number(8, 10)),
-		closed:    f[9] == "true",
-		count:     int(number(10, 10)),
-		keys:      int(number(11, 10)),
-		nonce:     number(12, 16),
-		number:    number(13, 10),
-		closedBy:  f[14],
+		first:     number(1, 10),
+		last:      number(2, 10),
+		oldest:    number(3, 10),
+		evicted:   number(4, 10),
+		total:     number(5, 10),
+		time:      int64(number(6, 10)),
+		firstTime: int64(number(7, 10)),
+		closed:    f[8] == "true",
+		count:     int(number(9, 10)),
+		keys:      int(number(10, 10)),
+		nonce:     number(11, 16),
+		number:    number(12, 10),
+		closedBy:  f[13],
 	}
 	if s.closedBy == "-" {
 		s.closedBy = ""
 	}
-	if f[14] == "" || f[9] != strconv.FormatBool(s.closed) || !s.sound() {
+	if f[13] == "" || f[8] != strconv.FormatBool(s.closed) || !s.sound() {
 		err = errFormat
 	}
 	return s, err
@@ -104,7 +102,7 @@ func parseState(text string) (s state, err error) {
 
 // sound reports whether a state can be that of a log.
 func (s *state) sound() bool {
-	return s.log != "" &&
+	return s.number > 0 &&
 		s.first > 0 && s.last < math.MaxUint64 && s.first <= s.last+1 &&
 		s.evicted <= s.total &&
 		s.time >= 0 && s.firstTime >= 0 &&
@@ -123,7 +121,7 @@ type commit struct {
 func (c *commit) firstEvent() uint64 { return c.last + 1 - uint64(c.count) }
 
 // block is what the commit's message holds beside the state.
-func (c *commit) block() block { return block{c.log, c.firstEvent(), c.count, c.time, c.data} }
+func (c *commit) block() block { return block{c.firstEvent(), c.count, c.time, c.data} }
 
 // before is the bytes of all events before the commit's.
 func (c *commit) before() uint64 {
@@ -138,7 +136,6 @@ func (c *commit) before() uint64 {
 // A block is the events of a commit with what it takes to read them. It is the payload of
 // the message, as an answer without the headers costs JetStream half.
 type block struct {
-	log   string
 	first uint64 // or the one after them, if there are none
 	count int
 	time  int64 // Unix nanoseconds
@@ -149,8 +146,7 @@ type block struct {
 func (b *block) next() uint64 { return b.first + uint64(b.count) }
 
 func (b *block) encode() []byte {
-	p := make([]byte, 0, len(b.log)+4*binary.MaxVarintLen64+len(b.data))
-	p = append(binary.AppendUvarint(p, uint64(len(b.log))), b.log...)
+	p := make([]byte, 0, 3*binary.MaxVarintLen64+len(b.data))
 	p = binary.AppendUvarint(p, b.first)
 	p = binary.AppendUvarint(p, uint64(b.count))
 	p = binary.AppendUvarint(p, uint64(b.time))
@@ -158,10 +154,6 @@ func (b *block) encode() []byte {
 }
 
 func parseBlock(p []byte) (b block, err error) {
-	log, p, ok := field(p)
-	if !ok {
-		return b, errFormat
-	}
 	var numbers [3]uint64
 	for i := range numbers {
 		n, size := binary.Uvarint(p)
@@ -174,7 +166,7 @@ func parseBlock(p []byte) (b block, err error) {
 	if numbers[0] == 0 || numbers[0] >= math.MaxUint64-uint64(len(p)) || numbers[1] > uint64(len(p)) || numbers[2] > math.MaxInt64 {
 		return b, errFormat
 	}
-	return block{string(log), numbers[0], int(numbers[1]), int64(numbers[2]), p}, nil
+	return block{numbers[0], int(numbers[1]), int64(numbers[2]), p}, nil
 }
 
 // events yields the block's events. What does not parse ends it early.

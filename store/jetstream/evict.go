@@ -153,7 +153,7 @@ func (k *log) oldestKept(ctx context.Context, base commit, s *state, p *plan) (*
 		if len(k.ring) > 0 {
 			break
 		}
-		commits, err := k.commits(ctx, from, base.seq)
+		commits, err := k.commits(ctx, base.origin, from, base.seq)
 		if err != nil {
 			return nil, err
 		}
@@ -205,7 +205,7 @@ func (k *log) wrote(base commit, p *plan, c commit) {
 
 // clean removes what is before the oldest commit, if anything was left there.
 func (k *log) clean(o *origin, oldest uint64) {
-	left, err := k.fetch(k.db.ctx, 1, oldest-1, 1)
+	left, err := k.fetch(k.db.ctx, o, 1, oldest-1, 1)
 	if err == nil && len(left) > 0 {
 		k.purge(o, oldest)
 	}

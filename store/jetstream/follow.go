@@ -50,7 +50,7 @@ func (l *Log) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (
 	defer k.telling.Unlock()
 	k.heardLocked(c)
 	if k.told.seq > c.seq { // heard of meanwhile
-		b = k.db.boundsOf(k.told.state)
+		b = k.db.boundsOf(k.told.origin, k.told.state)
 	}
 	f(b, nil)
 	k.followers = append(k.followers, fol)
@@ -125,7 +125,7 @@ func (k *log) hear(m *nats.Msg) {
 	c.origin = k.db.origin.Load()
 	switch {
 	case err != nil: // whoever reads it will say so
-	case m.Header.Get("Nats-Subject") != k.db.subjectOf(c.origin, "e", token(k.name)):
+	case m.Header.Get("Nats-Subject") != k.subject(c.origin):
 		k.db.recheck()
 	default:
 		k.heard(c)
@@ -151,7 +151,7 @@ func (k *log) heardLocked(c commit) {
 	k.learn(c)
 	k.told = c
 	k.told.data = nil
-	k.tell(k.db.boundsOf(c.state), events)
+	k.tell(k.db.boundsOf(c.origin, c.state), events)
 }
 
 // eventsSince returns the events after one commit and up to another, if that is little
@@ -168,7 +168,7 @@ func (k *log) eventsSince(told, c commit) []store.Event {
 	}
 	ctx, cancel := context.WithTimeout(k.db.ctx, requestTimeout)
 	defer cancel()
-	commits, err := k.commits(ctx, told.seq+1, c.seq)
+	commits, err := k.commits(ctx, c.origin, told.seq+1, c.seq)
 	if err != nil {
 		return own
 	}
@@ -198,10 +198,11 @@ func (k *log) tell(b store.Bounds, events []store.Event) {
 func (k *log) reset() {
 	k.telling.Lock()
 	defer k.telling.Unlock()
+	o := k.db.origin.Load()
 	k.told = commit{}
-	k.tell(k.db.boundsOf(state{}), nil)
+	k.tell(k.db.boundsOf(o, state{}), nil)
 	k.mu.Lock()
-	k.newest, k.places, k.chunks = commit{}, nil, nil
+	k.newest, k.places, k.chunks = commit{origin: o}, nil, nil
 	k.mu.Unlock()
 }
 
@@ -235,16 +236,16 @@ func (db *DB) watch() {
 // returns the one up to which that is known. Of logs that were not followed when that was
 // looked for, it looks for all.
 func (db *DB) lookAll(after uint64) uint64 {
-	old, fresh := map[string]*log{}, map[string]*log{}
+	o, old, fresh := db.origin.Load(), map[string]*log{}, map[string]*log{}
 	db.mu.Lock()
 	for _, k := range db.logs {
 		switch followed, looked := k.followed(); {
 		case !followed:
 			continue
 		case looked:
-			old[k.subject()] = k
+			old[k.subject(o)] = k
 		default:
-			fresh[k.subject()] = k
+			fresh[k.subject(o)] = k
 		}
 		k.used = time.Now()
 	}

@@ -37,7 +37,7 @@ func (db *DB) Import(ctx context.Context, name string, b store.Bounds, keys []st
 	if s.newest.written() {
 		return fmt.Errorf("stream %q: %w", name, ErrExists)
 	}
-	i := importer{k: k, next: b.First, state: state{log: db.ID(), first: b.First, last: b.First - 1}}
+	i := importer{k: k, next: b.First, state: state{first: b.First, last: b.First - 1}}
 	for e, err := range events {
 		if err != nil {
 			return err
@@ -89,7 +89,7 @@ func (i *importer) commit() *nats.Msg {
 	i.state.number++
 	c := commit{state: i.state, data: i.data}
 	b := c.block()
-	m := &nats.Msg{Subject: i.k.subject(), Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
+	m := &nats.Msg{Subject: i.k.subject(i.k.db.origin.Load()), Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
 	if i.state.oldest == 0 {
 		m.Header.Set(expectHeader, "0")
 	}

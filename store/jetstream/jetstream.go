@@ -240,7 +240,7 @@ func (db *DB) log(name string) *log {
 	defer db.mu.Unlock()
 	k := db.logs[name]
 	if k == nil {
-		k = &log{db: db, name: name}
+		k = &log{db: db, name: name, newest: commit{origin: db.origin.Load()}}
 		db.logs[name] = k
 	}
 	k.used = time.Now()
@@ -271,7 +271,7 @@ type log struct {
 	writer // of the goroutine that writes
 }
 
-func (k *log) subject() string { return k.db.subject("e", token(k.name)) }
+func (k *log) subject(o *origin) string { return k.db.subjectOf(o, "e", token(k.name)) }
 
 // learn takes note of a commit.
 func (k *log) learn(c commit) {
@@ -312,7 +312,7 @@ type receipt struct {
 func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) {
 	db := k.db
 	o := db.origin.Load()
-	own := db.subjectOf(o, "e", token(k.name))
+	own := k.subject(o)
 	subjects := []string{db.subjectOf(o, "barrier"), own}
 	for _, key := range keys {
 		subjects = append(subjects, db.subjectOf(o, "k", token(k.name), key))
@@ -426,15 +426,15 @@ func (k *log) bounds(ctx context.Context, c commit) (store.Bounds, error) {
 		}
 		s = rest
 	}
-	return k.db.boundsOf(s), nil
+	return k.db.boundsOf(c.origin, s), nil
 }
 
 // boundsOf are a state's bounds.
-func (db *DB) boundsOf(s state) store.Bounds {
+func (db *DB) boundsOf(o *origin, s state) store.Bounds {
 	if !s.written() {
-		return store.Bounds{Log: db.ID(), First: 1}
+		return store.Bounds{Log: o.log, First: 1}
 	}
-	b := store.Bounds{Log: s.log, First: s.first, Last: s.last, Bytes: s.total - s.evicted, Closed: s.closed}
+	b := store.Bounds{Log: o.log, First: s.first, Last: s.last, Bytes: s.total - s.evicted, Closed: s.closed}
 	if age := db.options.Retention.Age; age > 0 && !s.empty() {
 		b.Expires = time.Unix(0, s.firstTime).Add(age)
 	}
@@ -454,7 +454,7 @@ func (db *DB) tooOld(nanos int64) bool {
 func (k *log) unexpired(ctx context.Context, c commit) (state, error) {
 	s := c.state
 	for from := c.oldest; ; {
-		commits, err := k.commits(ctx, from, c.seq)
+		commits, err := k.commits(ctx, c.origin, from, c.seq)
 		if err != nil {
 			return s, err
 		}
@@ -513,7 +513,7 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 				return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
 			}
 			name := nameOf(strings.TrimPrefix(m.Subject(), db.subjectOf(o, "e")+"."))
-			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(s)})
+			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(o, s)})
 		}
 		err = batch.Error()
 		if err == nil && !came { // what was left may have been evicted

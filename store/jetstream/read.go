@@ -65,25 +65,25 @@ func (ps places) around(seq uint64) (low, high place, hasLow, hasHigh bool) {
 
 // commits returns the log's commits from a JetStream sequence up to another, which must
 // be a commit's, as far as they come in one answer. None: there is none at all.
-func (k *log) commits(ctx context.Context, from, to uint64) ([]commit, error) {
-	return k.fetch(ctx, from, to, fetchCount)
+func (k *log) commits(ctx context.Context, o *origin, from, to uint64) ([]commit, error) {
+	return k.fetch(ctx, o, from, to, fetchCount)
 }
 
 // fetch is commits, of so many. All are of one replica, so that none is missing between
 // two of them, or before the first, that was there when the last was stored. A replica
 // that has nothing so late is behind, and asked again.
-func (k *log) fetch(ctx context.Context, from, to uint64, count int) (commits []commit, err error) {
+func (k *log) fetch(ctx context.Context, o *origin, from, to uint64, count int) (commits []commit, err error) {
 	if from > to {
 		return nil, nil
 	}
 	ctx, cancel := k.db.within(ctx, patience/2)
 	defer cancel()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject(), Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
+		commits, later, err := k.answer(ctx, getRequest{NextFor: k.subject(o), Seq: max(from, 1), Batch: count, MaxBytes: fetchBytes}, to)
 		if len(commits) > 0 || later || errors.Is(err, errFormat) {
 			return commits, err
 		}
-		m, leaderErr := k.db.leaderNext(ctx, k.subject(), from)
+		m, leaderErr := k.db.leaderNext(ctx, k.subject(o), from)
 		if leaderErr == nil && m != nil {
 			c, err := parseCommit(m)
 			if err != nil || c.seq > to {
@@ -141,12 +141,12 @@ func (k *log) find(ctx context.Context, c commit, seq uint64) (uint64, error) {
 			return low.seq, nil
 		}
 		mid := low.seq + (high.seq-low.seq)/2
-		commits, err := k.fetch(ctx, mid, c.seq, 1)
+		commits, err := k.fetch(ctx, c.origin, mid, c.seq, 1)
 		if err != nil {
 			return 0, err
 		}
 		if len(commits) == 0 || commits[0].seq >= high.seq { // none in the upper half
-			commits, err = k.fetch(ctx, low.seq, mid, fetchCount)
+			commits, err = k.fetch(ctx, c.origin, low.seq, mid, fetchCount)
 			if err != nil || len(commits) == 0 || !k.note(commits) {
 				return low.seq, err
 			}
@@ -218,7 +218,7 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 			if b.next() <= next {
 				continue
 			}
-			if b.first > next || b.log != c.log {
+			if b.first > next {
 				return next, b.first - 1, nil
 			}
 			for e := range b.events {
@@ -239,6 +239,7 @@ func (k *log) read(ctx context.Context, c commit, next, last uint64, yield func(
 
 // A chunk is blocks that follow each other, of one answer.
 type chunk struct {
+	origin *origin
 	blocks []block
 	after  uint64 // JetStream sequence that the next block is after
 }
@@ -252,7 +253,7 @@ func (ch *chunk) reaches(next uint64) bool { return len(ch.blocks) > 0 && ch.fir
 // blocks returns some of the log's blocks, with the event next, unless that is missing:
 // then they begin after it, or there are none. The commit is the log's newest.
 func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error) {
-	found, from := k.recall(c.log, next)
+	found, from := k.recall(c.origin, next)
 	if found != nil {
 		return found, nil
 	}
@@ -265,7 +266,7 @@ func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error
 			}
 		}
 		if quick {
-			if ch = k.quick(ctx, from, c.log); !ch.reaches(next) {
+			if ch = k.quick(ctx, c.origin, from); !ch.reaches(next) {
 				quick, from = false, 0
 				continue
 			}
@@ -283,12 +284,12 @@ func (k *log) blocks(ctx context.Context, c commit, next uint64) ([]block, error
 // quick returns what some replica has from a JetStream sequence on, without headers, so
 // that it cannot be told if messages were lost on the way before the first or after the
 // last block. It may have nothing.
-func (k *log) quick(ctx context.Context, from uint64, log string) (ch chunk) {
-	request := getRequest{NextFor: k.subject(), Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
+func (k *log) quick(ctx context.Context, o *origin, from uint64) (ch chunk) {
+	request := getRequest{NextFor: k.subject(o), Seq: max(from, 1), Batch: fetchCount, MaxBytes: fetchBytes, NoHeaders: true}
 	whole := true
 	after, _, err := k.db.get(ctx, request, func(m *nats.Msg) bool {
 		b, err := parseBlock(m.Data)
-		whole = err == nil && b.log == log && (len(ch.blocks) == 0 || b.first == ch.next())
+		whole = err == nil && (len(ch.blocks) == 0 || b.first == ch.next())
 		ch.blocks = append(ch.blocks, b)
 		return whole
 	})
@@ -301,7 +302,7 @@ func (k *log) quick(ctx context.Context, from uint64, log string) (ch chunk) {
 
 // slow returns what there is from a JetStream sequence on, for sure.
 func (k *log) slow(ctx context.Context, from uint64, c commit) (ch chunk, err error) {
-	commits, err := k.commits(ctx, from, c.seq)
+	commits, err := k.commits(ctx, c.origin, from, c.seq)
 	for i := range commits {
 		ch.blocks = append(ch.blocks, commits[i].block())
 		ch.after = commits[i].seq
@@ -320,17 +321,18 @@ func (k *log) remember(o *origin, ch chunk, from uint64) {
 		k.places.add(place{ch.first(), ch.next() - 1, from})
 	}
 	k.readAt = time.Now()
+	ch.origin = o
 	k.chunks = append(k.chunks[max(0, len(k.chunks)+1-maxChunks):], ch)
 }
 
 // recall returns the blocks that are kept and have the event, or else the JetStream
 // sequence from which on it may be; 0: it is not known.
-func (k *log) recall(log string, next uint64) (blocks []block, from uint64) {
+func (k *log) recall(o *origin, next uint64) (blocks []block, from uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, ch := range k.chunks {
 		switch {
-		case ch.blocks[0].log != log || next < ch.first() || next > ch.next():
+		case ch.origin != o || next < ch.first() || next > ch.next():
 		case next == ch.next():
 			from = ch.after + 1
 		default:

@@ -228,7 +228,7 @@ func parseCommit(m *nats.Msg) (c commit, err error) {
 	}
 	b, blockErr := parseBlock(m.Data)
 	c.data = b.data
-	if err = cmp.Or(err, blockErr); err == nil && (c.seq == 0 || b.log != c.log || b.first != c.firstEvent() || b.count != c.count || b.time != c.time) {
+	if err = cmp.Or(err, blockErr); err == nil && (c.seq == 0 || b.first != c.firstEvent() || b.count != c.count || b.time != c.time) {
 		err = errFormat
 	}
 	if err != nil {

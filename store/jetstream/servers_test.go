@@ -287,6 +287,39 @@ func TestCreatedAnew(t *testing.T) {
 	}
 }
 
+// A backup that was put back can be given another numbering: what is there stays.
+func TestPutBack(t *testing.T) {
+	db := open(t, newURL(t), jetstream.Options{})
+	mustAppend(t, db, "s", "a", "b")
+	told := make(chan store.Bounds, 100)
+	stop, err := db.Log("s").Follow(ctx, func(b store.Bounds, _ []store.Event) { told <- b })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	stream, err := db.JetStreamForTest().Stream(ctx, db.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.Metadata["lastevent-log"] = "another"
+	if _, err := db.JetStreamForTest().UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+	for b := range told {
+		if b.Log == "another" && b.Last == 2 {
+			break
+		}
+	}
+	mustAppend(t, db, "s", "c")
+	if b, err := db.Log("s").Bounds(ctx); err != nil || b.Log != "another" || b.First != 1 || b.Last != 3 {
+		t.Errorf("bounds %+v, %v", b, err)
+	}
+	if got := all(t, db, "s"); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("read: %v", got)
+	}
+}
+
 func TestTooLargeForAMessage(t *testing.T) {
 	db := open(t, newURL(t), jetstream.Options{})
 	half := string(make([]byte, 5<<20)) // a message has at most 8 MiB here
