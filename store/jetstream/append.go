@@ -479,7 +479,7 @@ func (k *log) add(p *plan, s *state, r *request, receipt store.Receipt) {
 	}
 	s.keys++
 	p.receipts = append(p.receipts, &nats.Msg{
-		Subject: k.db.subjectOf(p.origin, "k", token(k.name), r.hash),
+		Subject: k.keySubject(p.origin, r.hash),
 		Data:    encodeReceipt(r.batch.Digest, receipt),
 		Header:  nats.Header{expectHeader: {strconv.FormatUint(r.replace, 10)}},
 	})

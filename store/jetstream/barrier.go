@@ -29,7 +29,7 @@ func (db *DB) barrier(ctx context.Context) error {
 
 func (db *DB) tryBarrier(ctx context.Context) (uint64, error) {
 	seq, err := db.publish(ctx, &nats.Msg{
-		Subject: db.barrierSubject(),
+		Subject: db.origin.Load().barrier(),
 		Header:  nats.Header{"Nats-Rollup": {"sub"}},
 	})
 	db.tried(err)

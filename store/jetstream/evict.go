@@ -213,11 +213,11 @@ func (k *log) clean(o *origin, oldest uint64) {
 
 // purge removes all of the log before a JetStream sequence.
 func (k *log) purge(o *origin, before uint64) {
-	for _, kind := range []string{"e." + token(k.name), "k." + token(k.name) + ".*"} {
+	for _, subject := range []string{k.subject(o), k.keySubject(o, "*")} {
 		body, _ := json.Marshal(struct { // of such there is none that fails
 			Filter string `json:"filter"`
 			Seq    uint64 `json:"seq"`
-		}{k.db.subjectOf(o, kind), before})
+		}{subject, before})
 		k.db.ask("$JS.API.STREAM.PURGE."+k.db.name, body)
 	}
 }
@@ -278,7 +278,7 @@ func (db *DB) sweep() {
 func (db *DB) claimSweep() bool {
 	var seq uint64
 	var at time.Time
-	_, _, err := db.get(db.ctx, getRequest{MultiLast: []string{db.sweepSubject()}}, func(m *nats.Msg) bool {
+	_, _, err := db.get(db.ctx, getRequest{MultiLast: []string{db.origin.Load().sweep()}}, func(m *nats.Msg) bool {
 		seq = headerNumber(m, "Nats-Sequence")
 		at, _ = time.Parse(time.RFC3339Nano, m.Header.Get("Nats-Time-Stamp"))
 		return true
@@ -286,7 +286,7 @@ func (db *DB) claimSweep() bool {
 	if err != nil || time.Since(at) < sweepEvery-time.Second {
 		return false
 	}
-	_, err = db.publish(db.ctx, &nats.Msg{Subject: db.sweepSubject(), Header: nats.Header{
+	_, err = db.publish(db.ctx, &nats.Msg{Subject: db.origin.Load().sweep(), Header: nats.Header{
 		expectHeader:  {strconv.FormatUint(seq, 10)},
 		"Nats-Rollup": {"sub"},
 	}})

@@ -273,7 +273,7 @@ func (db *DB) lookFor(logs map[string]*log, after uint64) (reached uint64, ok bo
 		upTo := after
 		for more := true; more; {
 			var err error
-			request := getRequest{MultiLast: append([]string{db.barrierSubject()}, some...), Seq: upTo + 1}
+			request := getRequest{MultiLast: append([]string{db.origin.Load().barrier()}, some...), Seq: upTo + 1}
 			upTo, more, err = db.get(db.ctx, request, func(m *nats.Msg) bool {
 				if k := logs[m.Header.Get("Nats-Subject")]; k != nil {
 					k.hear(m)

@@ -119,7 +119,7 @@ func (i *importer) finish(ctx context.Context, keys []store.UsedKey) error {
 			continue
 		}
 		m := &nats.Msg{
-			Subject: i.k.db.subject("k", token(i.k.name), hex.EncodeToString(key.Hash[:])),
+			Subject: i.k.keySubject(i.k.db.origin.Load(), hex.EncodeToString(key.Hash[:])),
 			Data:    encodeReceipt(key.Digest, key.Receipt),
 			Header:  nats.Header{},
 		}

@@ -201,22 +201,21 @@ func (db *DB) tried(err error) {
 // An origin tells a JetStream stream from those of the same name before it. Its epoch is in
 // all subjects, so that who has not yet heard that it was created anew stores nothing.
 type origin struct {
-	log   string // the numbering's name, which may be the same
+	name  string // the JetStream stream's
+	log   string // the numbering's, which may be the same as before
 	epoch string
 }
 
-// subject joins tokens to one of the DB's subjects.
-func (db *DB) subject(tokens ...string) string { return db.subjectOf(db.origin.Load(), tokens...) }
-
-func (db *DB) subjectOf(o *origin, tokens ...string) string {
-	return db.name + "." + o.epoch + "." + strings.Join(tokens, ".")
+// subject joins tokens to one of the JetStream stream's subjects.
+func (o *origin) subject(tokens ...string) string {
+	return o.name + "." + o.epoch + "." + strings.Join(tokens, ".")
 }
+
+func (o *origin) barrier() string { return o.subject("barrier") }
+func (o *origin) sweep() string   { return o.subject("sweep") }
 
 // liveSubject is where JetStream publishes again what is stored, whatever the epoch.
 func (db *DB) liveSubject(token string) string { return db.name + ".live." + token }
-
-func (db *DB) barrierSubject() string { return db.subject("barrier") }
-func (db *DB) sweepSubject() string   { return db.subject("sweep") }
 
 // token is a stream's name in a subject, where a dot would end it; : is in no name.
 func token(name string) string { return strings.ReplaceAll(name, ".", ":") }
@@ -271,7 +270,10 @@ type log struct {
 	writer // of the goroutine that writes
 }
 
-func (k *log) subject(o *origin) string { return k.db.subjectOf(o, "e", token(k.name)) }
+func (k *log) subject(o *origin) string { return o.subject("e", token(k.name)) }
+
+// keySubject is that of the receipt of an idempotency key.
+func (k *log) keySubject(o *origin, hash string) string { return o.subject("k", token(k.name), hash) }
 
 // learn takes note of a commit.
 func (k *log) learn(c commit) {
@@ -313,9 +315,9 @@ func (k *log) look(ctx context.Context, keys ...string) (s snapshot, err error) 
 	db := k.db
 	o := db.origin.Load()
 	own := k.subject(o)
-	subjects := []string{db.subjectOf(o, "barrier"), own}
+	subjects := []string{o.barrier(), own}
 	for _, key := range keys {
-		subjects = append(subjects, db.subjectOf(o, "k", token(k.name), key))
+		subjects = append(subjects, k.keySubject(o, key))
 	}
 	s.receipts = map[string]receipt{}
 	upTo, _, getErr := db.get(ctx, getRequest{MultiLast: subjects}, func(m *nats.Msg) bool {
@@ -484,7 +486,7 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 	}
 	consumer, err := db.js.CreateConsumer(ctx, db.name, js.ConsumerConfig{
-		FilterSubject:     db.subjectOf(o, "e", "*"),
+		FilterSubject:     o.subject("e", "*"),
 		DeliverPolicy:     js.DeliverLastPerSubjectPolicy,
 		AckPolicy:         js.AckNonePolicy,
 		HeadersOnly:       true,
@@ -512,7 +514,7 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 			if err != nil {
 				return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
 			}
-			name := nameOf(strings.TrimPrefix(m.Subject(), db.subjectOf(o, "e")+"."))
+			name := nameOf(strings.TrimPrefix(m.Subject(), o.subject("e")+"."))
 			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(o, s)})
 		}
 		err = batch.Error()

@@ -170,7 +170,7 @@ func (db *DB) ensure(ctx context.Context, logID string) (o origin, err error) {
 		return o, db.explain(err)
 	}
 	config := stream.CachedInfo().Config
-	o = origin{config.Metadata[metaLog], config.Metadata[metaEpoch]}
+	o = origin{db.name, config.Metadata[metaLog], config.Metadata[metaEpoch]}
 	if o.log == "" || o.epoch == "" || config.Metadata[metaFormat] != "1" {
 		return o, lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", db.name)}
 	}
@@ -222,11 +222,11 @@ func (db *DB) explain(err error) error {
 
 func (db *DB) config(logID string) js.StreamConfig {
 	draw := func() string { return strings.ToLower(rand.Text()[:8]) }
-	o := origin{cmp.Or(logID, draw()), draw()}
+	o := origin{db.name, cmp.Or(logID, draw()), draw()}
 	return js.StreamConfig{
 		Name:        db.name,
 		Description: "events of lastevent; a subject for each stream",
-		Subjects:    []string{db.subjectOf(&o, "e", "*"), db.subjectOf(&o, "k", "*", "*"), db.subjectOf(&o, "barrier"), db.subjectOf(&o, "sweep")},
+		Subjects:    []string{o.subject("e", "*"), o.subject("k", "*", "*"), o.barrier(), o.sweep()},
 		Storage:     js.FileStorage,
 		Replicas:    db.target.replicas,
 		// Retention is lastevent's; a limit that somebody sets must refuse, not remove.
@@ -235,7 +235,7 @@ func (db *DB) config(logID string) js.StreamConfig {
 		AllowRollup:        true,
 		MaxMsgsPerSubject:  db.maxCommits(),
 		AllowAtomicPublish: true,
-		RePublish:          &js.RePublish{Source: db.subjectOf(&o, "e", ">"), Destination: db.liveSubject(">")},
+		RePublish:          &js.RePublish{Source: o.subject("e", ">"), Destination: db.liveSubject(">")},
 		Metadata:           map[string]string{metaLog: o.log, metaEpoch: o.epoch, metaFormat: "1"},
 	}
 }
