@@ -85,21 +85,25 @@ func (k *link) reset() {
 	k.conns = nil
 }
 
+// openLinked opens a JetStream stream twice: by a link, and directly.
+func openLinked(t *testing.T, o jetstream.Options) (k *link, linked, direct *jetstream.DB) {
+	t.Helper()
+	text := newURL(t)
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k = newLink(t, u.Host)
+	u.Host = k.listener.Addr().String()
+	return k, open(t, u.String(), o), open(t, text, o)
+}
+
 // An append whose answer is lost is stored once, with a key or without one.
 func TestAnswerLost(t *testing.T) {
 	for _, key := range []string{"", "key"} {
 		t.Run("key "+key, func(t *testing.T) {
-			text := newURL(t)
-			u, err := url.Parse(text)
-			if err != nil {
-				t.Fatal(err)
-			}
-			k := newLink(t, u.Host)
-			u.Host = k.listener.Addr().String()
-			db := open(t, u.String(), jetstream.Options{})
+			k, db, direct := openLinked(t, jetstream.Options{})
 			mustAppend(t, db, "s", "before")
-			direct := open(t, text, jetstream.Options{})
-
 			k.deaf.Store(true)
 			type answer struct {
 				receipt store.Receipt
@@ -133,15 +137,7 @@ func TestAnswerLost(t *testing.T) {
 // Of an append whose answer is lost, and that is evicted before anybody could look, it is
 // not said that nothing was stored.
 func TestAnswerLostForGood(t *testing.T) {
-	text := newURL(t)
-	u, err := url.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := newLink(t, u.Host)
-	u.Host = k.listener.Addr().String()
-	o := jetstream.Options{Retention: store.Retention{Events: 2}}
-	db, direct := open(t, u.String(), o), open(t, text, o)
+	k, db, direct := openLinked(t, jetstream.Options{Retention: store.Retention{Events: 2}})
 	mustAppend(t, db, "s", "before")
 	k.deaf.Store(true)
 	answered := make(chan error, 1)
