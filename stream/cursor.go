@@ -412,7 +412,7 @@ func (c *Cursor) readEvents() (store.Bounds, error) {
 func (c *Cursor) readTo(from uint64, b store.Bounds, err error) ([]byte, error) {
 	var corrupt *store.CorruptError
 	switch {
-	case err == nil && b.Log != c.bounds.Log: // the tail will hear of it
+	case b.Log != "" && b.Log != c.bounds.Log: // the tail will hear of it
 		return nil, io.ErrUnexpectedEOF
 	case c.after > from || c.after >= c.until:
 		return *c.buf, nil

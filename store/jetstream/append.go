@@ -151,10 +151,10 @@ func (k *log) write() {
 // take takes what goes into the next commit. A removal is alone, and no key is in it
 // twice.
 func (k *log) take() (group []*request) {
+	limit := int(k.db.nc.MaxPayload()) - overhead // which may wait for a connection
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	bytes, keys := 0, map[string]bool{}
-	limit := int(k.db.nc.MaxPayload()) - overhead
 	for _, r := range k.queue {
 		alone := r.removes || r.expires
 		if len(group) > 0 && (alone || bytes+len(r.data) > limit || len(keys) == maxGroup || r.hash != "" && keys[r.hash]) {

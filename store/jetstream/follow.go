@@ -251,19 +251,21 @@ func (db *DB) lookAll(after uint64) uint64 {
 	}
 	db.mu.Unlock()
 	reached, ok := db.lookFor(old, after)
-	_, freshOK := db.lookFor(fresh, 0)
-	if !ok || !freshOK {
+	if !ok {
 		return after
 	}
-	for _, k := range fresh {
-		k.mu.Lock()
-		k.looked = k.live != nil
-		k.mu.Unlock()
+	reached = max(after, reached)
+	if upTo, ok := db.lookFor(fresh, 0); ok && upTo >= reached {
+		for _, k := range fresh {
+			k.mu.Lock()
+			k.looked = k.live != nil
+			k.mu.Unlock()
+		}
 	}
 	for _, k := range old {
 		k.expire()
 	}
-	return max(after, reached)
+	return reached
 }
 
 // lookFor looks for what was stored of logs, which are given by their subjects, after a
@@ -280,10 +282,11 @@ func (db *DB) lookFor(logs map[string]*log, after uint64) (reached uint64, ok bo
 				}
 				return true
 			})
-			if err != nil || upTo == 0 {
+			if err != nil {
 				return 0, false
 			}
 		}
+		upTo = max(upTo, after) // nothing is news
 		if reached == 0 || upTo < reached {
 			reached = upTo
 		}

@@ -37,7 +37,7 @@ func (db *DB) Import(ctx context.Context, name string, b store.Bounds, keys []st
 	if s.newest.written() {
 		return fmt.Errorf("stream %q: %w", name, ErrExists)
 	}
-	i := importer{k: k, next: b.First, state: state{first: b.First, last: b.First - 1}}
+	i := importer{k: k, origin: s.newest.origin, next: b.First, state: state{first: b.First, last: b.First - 1}}
 	for e, err := range events {
 		if err != nil {
 			return err
@@ -55,11 +55,12 @@ func (db *DB) Import(ctx context.Context, name string, b store.Bounds, keys []st
 
 // An importer packs events into commits. All of a commit have one time.
 type importer struct {
-	k     *log
-	state state // of the commit that is being packed
-	data  []byte
-	next  uint64
-	sent  []js.PubAckFuture
+	k      *log
+	origin *origin
+	state  state // of the commit that is being packed
+	data   []byte
+	next   uint64
+	sent   []js.PubAckFuture
 }
 
 func (i *importer) add(ctx context.Context, e store.Event) error {
@@ -89,7 +90,7 @@ func (i *importer) commit() *nats.Msg {
 	i.state.number++
 	c := commit{state: i.state, data: i.data}
 	b := c.block()
-	m := &nats.Msg{Subject: i.k.subject(i.k.db.origin.Load()), Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
+	m := &nats.Msg{Subject: i.k.subject(i.origin), Data: b.encode(), Header: nats.Header{stateHeader: {i.state.encode()}}}
 	if i.state.oldest == 0 {
 		m.Header.Set(expectHeader, "0")
 	}
@@ -119,7 +120,7 @@ func (i *importer) finish(ctx context.Context, keys []store.UsedKey) error {
 			continue
 		}
 		m := &nats.Msg{
-			Subject: i.k.keySubject(i.k.db.origin.Load(), hex.EncodeToString(key.Hash[:])),
+			Subject: i.k.keySubject(i.origin, hex.EncodeToString(key.Hash[:])),
 			Data:    encodeReceipt(key.Digest, key.Receipt),
 			Header:  nats.Header{},
 		}

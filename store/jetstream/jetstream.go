@@ -282,7 +282,10 @@ func (k *log) learn(c commit) {
 	if c.origin != k.db.origin.Load() {
 		return
 	}
-	if c.seq > k.newest.seq || c.origin != k.newest.origin {
+	if c.origin != k.newest.origin {
+		k.newest, k.places = commit{}, nil
+	}
+	if c.seq >= k.newest.seq {
 		k.newest = c
 		k.newest.data = nil
 	}
@@ -498,6 +501,7 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
 	}
 	defer db.spawn(func() { _ = db.js.DeleteConsumer(db.ctx, db.name, consumer.CachedInfo().Name) }) // it ends by itself, too
+	next := uint64(1)
 	for left := consumer.CachedInfo().NumPending; left > 0; {
 		batch, err := consumer.Fetch(int(min(left, fetchCount)), js.FetchMaxWait(requestTimeout))
 		if err != nil {
@@ -509,7 +513,10 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 			if err != nil {
 				return nil, err
 			}
-			came, left = true, meta.NumPending
+			if meta.Sequence.Consumer != next {
+				return nil, fmt.Errorf("listing streams: %w: messages were lost on the way", store.ErrUnavailable)
+			}
+			came, left, next = true, meta.NumPending, next+1
 			s, err := parseState(m.Headers().Get(stateHeader))
 			if err != nil {
 				return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)

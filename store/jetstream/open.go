@@ -93,6 +93,7 @@ func (db *DB) connect(ctx context.Context) (*nats.Conn, error) {
 		nats.Name("lastevent"),
 		nats.Timeout(requestTimeout),
 		nats.SetCustomDialer(dialer{ctx}),
+		nats.SkipHostLookup(), // the dialer does it
 		nats.PingInterval(time.Second),
 		nats.MaxPingsOutstanding(2),
 		nats.SyncQueueLen(4 * fetchCount), // an answer is at most a quarter of it

@@ -147,21 +147,24 @@ func (k *log) find(ctx context.Context, c commit, seq uint64) (uint64, error) {
 		}
 		if len(commits) == 0 || commits[0].seq >= high.seq { // none in the upper half
 			commits, err = k.fetch(ctx, c.origin, low.seq, mid, fetchCount)
-			if err != nil || len(commits) == 0 || !k.note(commits) {
+			if err != nil || len(commits) == 0 || !k.note(c.origin, commits) {
 				return low.seq, err
 			}
 			continue
 		}
-		if !k.note(commits) {
+		if !k.note(c.origin, commits) {
 			return low.seq, nil
 		}
 	}
 }
 
 // note remembers where commits are, and reports whether that was new.
-func (k *log) note(commits []commit) (news bool) {
+func (k *log) note(o *origin, commits []commit) (news bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if o != k.db.origin.Load() {
+		return false
+	}
 	for _, c := range commits {
 		if c.count == 0 {
 			continue
