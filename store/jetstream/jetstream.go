@@ -485,55 +485,10 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 	ctx, cancel := db.within(ctx, time.Minute)
 	defer cancel()
 	o := db.origin.Load()
-	if _, err := db.conn(); err != nil {
+	if err := db.list(ctx, o, func(name string, s state) {
+		streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(o, s)})
+	}); err != nil {
 		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
-	}
-	consumer, err := db.js.CreateConsumer(ctx, db.name, js.ConsumerConfig{
-		FilterSubject:     o.subject("e", "*"),
-		DeliverPolicy:     js.DeliverLastPerSubjectPolicy,
-		AckPolicy:         js.AckNonePolicy,
-		HeadersOnly:       true,
-		MemoryStorage:     true,
-		Replicas:          1,
-		InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
-	}
-	defer db.spawn(func() { _ = db.js.DeleteConsumer(db.ctx, db.name, consumer.CachedInfo().Name) }) // it ends by itself, too
-	next := uint64(1)
-	for left := consumer.CachedInfo().NumPending; left > 0; {
-		batch, err := consumer.Fetch(int(min(left, fetchCount)), js.FetchMaxWait(requestTimeout))
-		if err != nil {
-			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
-		}
-		came := false
-		for m := range batch.Messages() {
-			meta, err := m.Metadata()
-			if err != nil {
-				return nil, err
-			}
-			if meta.Sequence.Consumer != next {
-				return nil, fmt.Errorf("listing streams: %w: messages were lost on the way", store.ErrUnavailable)
-			}
-			came, left, next = true, meta.NumPending, next+1
-			s, err := parseState(m.Headers().Get(stateHeader))
-			if err != nil {
-				return nil, fmt.Errorf("JetStream message %d %w", meta.Sequence.Stream, err)
-			}
-			name := nameOf(strings.TrimPrefix(m.Subject(), o.subject("e")+"."))
-			streams = append(streams, store.Stream{Name: name, Bounds: db.boundsOf(o, s)})
-		}
-		err = batch.Error()
-		if err == nil && !came { // what was left may have been evicted
-			var info *js.ConsumerInfo
-			if info, err = consumer.Info(ctx); err == nil {
-				left = info.NumPending
-			}
-		}
-		if err = cmp.Or(err, ctx.Err()); err != nil {
-			return nil, fmt.Errorf("listing streams: %w: %w", store.ErrUnavailable, err)
-		}
 	}
 	// A log may come more than once, the newest last: when something is appended meanwhile,
 	// and where it has two messages.
@@ -546,6 +501,51 @@ func (db *DB) Streams(ctx context.Context) (streams []store.Stream, err error) {
 		db.streams = max(db.streams, len(streams)) // others may have been written meanwhile
 	}
 	return streams, nil
+}
+
+// list calls each with the newest state of each log.
+func (db *DB) list(ctx context.Context, o *origin, each func(name string, s state)) error {
+	if _, err := db.conn(); err != nil {
+		return err
+	}
+	consumer, err := db.js.CreateConsumer(ctx, db.name, js.ConsumerConfig{
+		FilterSubject:     o.subject("e", "*"),
+		DeliverPolicy:     js.DeliverLastPerSubjectPolicy,
+		AckPolicy:         js.AckNonePolicy,
+		HeadersOnly:       true,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return err
+	}
+	defer db.spawn(func() { _ = db.js.DeleteConsumer(db.ctx, db.name, consumer.CachedInfo().Name) }) // it ends by itself, too
+	info, got := consumer.CachedInfo(), uint64(0)
+	for info.NumPending > 0 {
+		batch, err := consumer.Fetch(int(min(info.NumPending, fetchCount)), js.FetchMaxWait(requestTimeout))
+		if err != nil {
+			return err
+		}
+		for m := range batch.Messages() {
+			s, err := parseState(m.Headers().Get(stateHeader))
+			if err != nil {
+				return fmt.Errorf("JetStream message on %s %w", m.Subject(), err)
+			}
+			each(nameOf(strings.TrimPrefix(m.Subject(), o.subject("e")+".")), s)
+			got++
+		}
+		if err := batch.Error(); err != nil {
+			return err
+		}
+		if info, err = consumer.Info(ctx); err != nil {
+			return err
+		}
+		if info.Delivered.Consumer != got {
+			return fmt.Errorf("%d of %d messages came", got, info.Delivered.Consumer)
+		}
+	}
+	return nil
 }
 
 // An observer serializes the calls of one.
