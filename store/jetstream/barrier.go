@@ -130,6 +130,8 @@ func (db *DB) probe() {
 // renew looks whether the JetStream stream was created anew, and creates it where it is
 // gone.
 func (db *DB) renew() {
+	db.renewing.Lock()
+	defer db.renewing.Unlock()
 	now, err := db.ensure(db.ctx, "")
 	if err != nil {
 		if errors.As(err, new(lastingError)) {
@@ -149,6 +151,9 @@ func (db *DB) renew() {
 		k.reset()
 	}
 	db.recheck()
+	if db.options.MaxStreams > 0 {
+		db.spawn(func() { _, _ = db.Streams(db.ctx) }) // which counts them
+	}
 }
 
 // forget drops what is known of logs that were not used for a while.

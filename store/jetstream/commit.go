@@ -163,7 +163,7 @@ func parseBlock(p []byte) (b block, err error) {
 		numbers[i], p = n, p[size:]
 	}
 	// An event takes at least two bytes.
-	if numbers[0] == 0 || numbers[0] >= math.MaxUint64-uint64(len(p)) || numbers[1] > uint64(len(p)) || numbers[2] > math.MaxInt64 {
+	if numbers[0] == 0 || numbers[0] >= math.MaxUint64-uint64(len(p)) || numbers[1] > uint64(len(p)/2) || numbers[2] > math.MaxInt64 {
 		return b, errFormat
 	}
 	return block{numbers[0], int(numbers[1]), int64(numbers[2]), p}, nil

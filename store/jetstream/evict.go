@@ -218,7 +218,7 @@ func (k *log) purge(o *origin, before uint64) {
 			Filter string `json:"filter"`
 			Seq    uint64 `json:"seq"`
 		}{subject, before})
-		k.db.ask("$JS.API.STREAM.PURGE."+k.db.name, body)
+		k.db.ask(o, "$JS.API.STREAM.PURGE."+k.db.name, body)
 	}
 }
 
@@ -229,11 +229,8 @@ func (db *DB) remove() {
 		select {
 		case t := <-db.trash:
 			for i := range t.keys + 1 {
-				if t.origin != db.origin.Load() {
-					break
-				}
 				seq := strconv.FormatUint(t.seq+uint64(i), 10)
-				db.ask("$JS.API.STREAM.MSG.DELETE."+db.name, []byte(`{"seq":`+seq+`,"no_erase":true}`))
+				db.ask(t.origin, "$JS.API.STREAM.MSG.DELETE."+db.name, []byte(`{"seq":`+seq+`,"no_erase":true}`))
 			}
 		case <-db.ctx.Done():
 			return
@@ -241,10 +238,13 @@ func (db *DB) remove() {
 	}
 }
 
-// ask makes a request until it is answered, a few times. What is not removed by it is
-// removed later, and meanwhile seen by nobody.
-func (db *DB) ask(subject string, body []byte) {
+// ask makes a request to a JetStream stream until it is answered, a few times. What is not
+// removed by it is removed later, and meanwhile seen by nobody.
+func (db *DB) ask(o *origin, subject string, body []byte) {
 	for range 5 {
+		if o != db.origin.Load() {
+			return
+		}
 		ctx, cancel := context.WithTimeout(db.ctx, requestTimeout)
 		nc, err := db.conn()
 		if err == nil {

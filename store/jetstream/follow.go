@@ -48,6 +48,10 @@ func (l *Log) Follow(ctx context.Context, f func(store.Bounds, []store.Event)) (
 	fol := &follower{f}
 	k.telling.Lock()
 	defer k.telling.Unlock()
+	if o := k.db.origin.Load(); c.origin != o { // created anew meanwhile
+		c = commit{origin: o}
+		b = k.db.boundsOf(o, c.state)
+	}
 	k.heardLocked(c)
 	if k.told.seq > c.seq { // heard of meanwhile
 		b = k.db.boundsOf(k.told.origin, k.told.state)

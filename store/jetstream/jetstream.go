@@ -74,7 +74,8 @@ type DB struct {
 	running sync.WaitGroup
 	check   chan struct{} // holds a token when the followed logs are to be looked at
 
-	origin atomic.Pointer[origin]
+	renewing sync.Mutex // serializes changes of origin
+	origin   atomic.Pointer[origin]
 
 	mu       sync.Mutex // guards what follows
 	closed   bool
@@ -538,7 +539,7 @@ func (db *DB) list(ctx context.Context, o *origin, each func(name string, s stat
 		if err := batch.Error(); err != nil {
 			return err
 		}
-		if info, err = consumer.Info(ctx); err != nil {
+		if info, err = db.infoOf(ctx, consumer); err != nil {
 			return err
 		}
 		if info.Delivered.Consumer != got {
@@ -546,6 +547,12 @@ func (db *DB) list(ctx context.Context, o *origin, each func(name string, s stat
 		}
 	}
 	return nil
+}
+
+func (db *DB) infoOf(ctx context.Context, consumer js.Consumer) (*js.ConsumerInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return consumer.Info(ctx)
 }
 
 // An observer serializes the calls of one.

@@ -254,14 +254,16 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		return nil, err
 	}
 	db := newDB(t, o)
-	defer context.AfterFunc(ctx, db.cancel)()
+	stop := context.AfterFunc(ctx, db.cancel)
+	defer stop()
 	moved := time.Now()
 	for {
 		now := db.tryOpen(ctx)
-		if now == nil {
+		if now == nil && stop() {
 			db.start()
 			return db, nil
 		}
+		now = cmp.Or(now, ctx.Err())
 		if ctx.Err() == nil {
 			err = now
 		}
