@@ -74,8 +74,13 @@ func (f *serveFlags) openEngine(ctx context.Context, metrics *web.Metrics, log z
 	retention := store.Retention{Events: f.retainEvents, Bytes: uint64(f.retainBytes), Age: f.retainAge}
 	if f.store != "" {
 		db, err := openJetStream(ctx, "--store", f.store,
-			jetstream.Options{Retention: retention, MaxStreams: f.maxStreams, Observer: metrics},
-			func() { log.Info().Msg("waiting for JetStream") })
+			jetstream.Options{
+				Retention:  retention,
+				MaxStreams: f.maxStreams,
+				Observer:   metrics,
+				Waiting:    func(err error) { log.Info().Err(err).Msg("waiting for JetStream") },
+				Connection: func(err error) { logConnection(log, err) },
+			})
 		if err != nil {
 			return nil, err
 		}
@@ -124,15 +129,21 @@ func (e jetstreamEngine) MarshalZerologObject(line *zerolog.Event) {
 	line.Str("store", e.Servers()).Str("name", e.Name()).Int("replicas", e.Replicas())
 }
 
+func logConnection(log zerolog.Logger, err error) {
+	if err != nil {
+		log.Warn().Err(err).Msg("lost the connection to JetStream")
+		return
+	}
+	log.Info().Msg("connected to JetStream again")
+}
+
 // jetstreamTimeout is how long JetStream is waited for at the start.
 const jetstreamTimeout = 30 * time.Second
 
-// openJetStream opens what a flag has the URL of. It calls waiting if that takes a while.
-func openJetStream(ctx context.Context, flag, url string, o jetstream.Options, waiting func()) (*jetstream.DB, error) {
+// openJetStream opens what a flag has the URL of.
+func openJetStream(ctx context.Context, flag, url string, o jetstream.Options) (*jetstream.DB, error) {
 	ctx, cancel := context.WithTimeout(ctx, jetstreamTimeout)
 	defer cancel()
-	slow := time.AfterFunc(time.Second, waiting)
-	defer slow.Stop()
 	db, err := jetstream.Open(ctx, url, o)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
 		return nil, fmt.Errorf("%s: in %v: %w", flag, jetstreamTimeout, err)

@@ -444,12 +444,21 @@ func (k *log) refuse(base commit, s *state, r *request) error {
 	fits := int(k.db.nc.MaxPayload()) - overhead
 	switch {
 	case len(r.data) > fits:
-		return fmt.Errorf("%w in one append: it takes %d bytes, and a message of these NATS servers %d; publish less at once, or raise their max_payload", store.ErrTooLarge, len(r.data), fits)
+		return tooLarge(len(r.data), fits)
 	case !base.written() && (len(r.sizes) > 0 || r.batch.Close):
 		return k.db.admitStream(k.name)
 	}
 	return nil
 }
+
+func tooLarge(needs, fits int) error {
+	return tooLargeError{fmt.Errorf("what is appended at once takes %d bytes, and a message of these NATS servers has room for %d; publish less at once, or raise their max_payload", needs, fits)}
+}
+
+// A tooLargeError is a [store.ErrTooLarge] with words of its own.
+type tooLargeError struct{ error }
+
+func (tooLargeError) Is(err error) bool { return err == store.ErrTooLarge }
 
 // admitStream refuses a stream that would be one too many.
 func (db *DB) admitStream(name string) error {

@@ -73,6 +73,9 @@ func (i *importer) add(ctx context.Context, e store.Event) error {
 		}
 	}
 	i.data = appendEvent(i.data, &e)
+	if fits := int(i.k.db.nc.MaxPayload()) - overhead; len(i.data) > fits {
+		return fmt.Errorf("stream %q: event %d: %w", i.k.name, e.Seq, tooLarge(len(i.data), fits))
+	}
 	i.state.time = e.Time.UnixNano()
 	i.state.count++
 	i.state.last = e.Seq

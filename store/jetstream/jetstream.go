@@ -47,6 +47,11 @@ type Options struct {
 	LogID string
 	// Observer is told of what this DB appends; nil: nobody.
 	Observer store.Observer
+	// Waiting is told, every few seconds, why Open has not succeeded yet; nil: nobody.
+	Waiting func(error)
+	// Connection is told why the connection is lost, and nil when it is there again; nil:
+	// nobody.
+	Connection func(error)
 }
 
 const (
@@ -64,8 +69,10 @@ type DB struct {
 	observer observer
 	nc       *nats.Conn
 	offline  atomic.Bool // it is lost
-	js       js.JetStream
-	replicas atomic.Int64
+	// reconnect is what is wrong with it then.
+	reconnect atomic.Pointer[error]
+	js        js.JetStream
+	replicas  atomic.Int64
 	// perSubject is how many commits of a log JetStream keeps; 0 or less is no limit.
 	perSubject atomic.Int64
 

@@ -33,11 +33,20 @@ func parseURL(text string) (t target, err error) {
 	t = target{name: "lastevent", replicas: 3}
 	servers, query, _ := strings.Cut(text, "?")
 	list := strings.Split(servers, ",")
+	scheme, _, _ := strings.Cut(text, "://")
+	var user *url.Userinfo
 	for i, server := range list {
+		if i > 0 && !strings.Contains(server, "://") {
+			server = scheme + "://" + server
+		}
 		u, err := url.Parse(server)
 		if err != nil || u.Host == "" || u.Scheme != "nats" && u.Scheme != "tls" {
-			return t, errors.New("must be nats://host:port[,nats://host:port…][/NAME][?replicas=N]")
+			return t, errors.New("must be nats://[user:password@]host[:port][,host[:port]…][/NAME][?replicas=N][&creds=FILE][&ca=FILE], or tls://…")
 		}
+		if i == 0 {
+			user = u.User
+		}
+		u.User = cmp.Or(u.User, user)
 		if name := strings.Trim(u.Path, "/"); name != "" {
 			if i < len(list)-1 || !validName.MatchString(name) {
 				return t, fmt.Errorf("%q is no name for a JetStream stream; it comes after the last server, and has letters, digits, - and _", name)
@@ -53,6 +62,9 @@ func parseURL(text string) (t target, err error) {
 		return t, err
 	}
 	for key, v := range values {
+		if len(v) > 1 {
+			return t, fmt.Errorf("%s= is given more than once", key)
+		}
 		switch key {
 		case "replicas":
 			if t.replicas, err = strconv.Atoi(v[0]); err != nil || t.replicas < 1 || t.replicas > 5 {
@@ -100,13 +112,21 @@ func (db *DB) connect(ctx context.Context) (*nats.Conn, error) {
 		nats.MaxReconnects(-1),
 		nats.ReconnectWait(100 * time.Millisecond),
 		nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
-		nats.ReconnectBufSize(-1), // what cannot be sent fails at once, and is not sent later
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { db.offline.Store(true) }),
+		nats.ReconnectBufSize(-1),   // what cannot be sent fails at once, and is not sent later
+		nats.IgnoreAuthErrorAbort(), // who is refused may be let in later
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { db.connection(cmp.Or(err, errLost)) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { db.reconnect.Store(&err) }),
 		nats.ReconnectHandler(func(*nats.Conn) {
-			db.offline.Store(false)
+			db.connection(nil)
 			db.recheck()
 		}),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { db.recheck() }), // a subscription lost messages
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			if sub == nil { // maybe nobody is let in
+				db.reconnect.Store(&err)
+				return
+			}
+			db.recheck() // it lost messages
+		}),
 	}
 	if db.creds != "" {
 		options = append(options, nats.UserCredentials(db.creds))
@@ -121,9 +141,25 @@ func (db *DB) connect(ctx context.Context) (*nats.Conn, error) {
 // callers wait while it tries a server, for as long as that says nothing.
 func (db *DB) conn() (*nats.Conn, error) {
 	if db.offline.Load() {
-		return nil, fmt.Errorf("%w: no connection to %s", errAgain, db.Servers())
+		return nil, fmt.Errorf("%w: no connection to %s: %w", errAgain, db.Servers(), *db.reconnect.Load())
 	}
 	return db.nc, nil
+}
+
+var errLost = errors.New("the connection is lost")
+
+// connection notes that the connection is lost, or is there again.
+func (db *DB) connection(err error) {
+	if db.ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		db.reconnect.Store(&err)
+	}
+	db.offline.Store(err != nil)
+	if db.options.Connection != nil {
+		db.options.Connection(err)
+	}
 }
 
 // A dialer's connections end with the context. While nats.go waits for what a server says
@@ -173,7 +209,7 @@ func (db *DB) ensure(ctx context.Context, logID string) (o origin, err error) {
 	config := stream.CachedInfo().Config
 	o = origin{db.name, config.Metadata[metaLog], config.Metadata[metaEpoch]}
 	if o.log == "" || o.epoch == "" || config.Metadata[metaFormat] != "1" {
-		return o, lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one in --store (nats://host:port/NAME)", db.name)}
+		return o, lastingError{fmt.Errorf("the JetStream stream %s is not one of this lastevent; name another one (nats://host:port/NAME)", db.name)}
 	}
 	if config.MaxMsgsPerSubject > 0 && config.MaxMsgsPerSubject < db.maxCommits() || config.MaxMsgsPerSubject > 0 && db.maxCommits() < 0 {
 		config.MaxMsgsPerSubject = db.maxCommits()
@@ -211,7 +247,7 @@ func (db *DB) explain(err error) error {
 	var api *js.APIError
 	switch {
 	case errors.As(err, &api) && (api.ErrorCode == codeNotClustered || api.ErrorCode == codeNoPeers || api.ErrorCode == codeNoResources):
-		err = fmt.Errorf("%w: %d replicas of the stream %s need as many NATS servers with JetStream; to try it on one, add ?replicas=1 to --store", err, db.target.replicas, db.name)
+		err = fmt.Errorf("%w: %d replicas of the stream %s need as many NATS servers with JetStream; to try it on one, add ?replicas=1 to the URL", err, db.target.replicas, db.name)
 		if api.ErrorCode == codeNotClustered {
 			err = lastingError{err}
 		}
@@ -256,7 +292,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	db := newDB(t, o)
 	stop := context.AfterFunc(ctx, db.cancel)
 	defer stop()
-	moved := time.Now()
+	moved, told := time.Now(), time.Now()
 	for {
 		now := db.tryOpen(ctx)
 		if now == nil && stop() {
@@ -264,10 +300,15 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 			return db, nil
 		}
 		now = cmp.Or(now, ctx.Err())
+		if o.Waiting != nil && time.Since(told) > time.Second && ctx.Err() == nil {
+			o.Waiting(now)
+			told = time.Now().Add(5 * time.Second)
+		}
 		if ctx.Err() == nil {
 			err = now
 		}
 		if errors.As(err, new(lastingError)) || ctx.Err() != nil {
+			db.cancel()
 			if db.nc != nil {
 				db.nc.Close()
 			}
@@ -294,6 +335,9 @@ func (db *DB) tryOpen(ctx context.Context) (err error) {
 	o, err := db.ensure(ctx, db.options.LogID)
 	if err != nil {
 		return err
+	}
+	if has, want := db.Replicas(), db.target.replicas; has < want {
+		return lastingError{fmt.Errorf("the JetStream stream %s has replicas=%d, and the URL asks for %d: change the stream by `nats stream edit %s --replicas %d`, or add ?replicas=%d to the URL", db.name, has, want, db.name, want, has)}
 	}
 	db.origin.Store(&o)
 	return db.barrier(ctx)

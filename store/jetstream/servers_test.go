@@ -320,6 +320,16 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
+// What one server keeps is not served to who asks for three.
+func TestTooFewReplicas(t *testing.T) {
+	url := newURL(t)
+	open(t, url, jetstream.Options{})
+	_, err := jetstream.Open(ctx, strings.TrimSuffix(url, "?replicas=1"), jetstream.Options{})
+	if err == nil || !strings.Contains(err.Error(), "replicas=1, and the URL asks for 3") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
 func TestTooLargeForAMessage(t *testing.T) {
 	db := open(t, newURL(t), jetstream.Options{})
 	half := string(make([]byte, 5<<20)) // a message has at most 8 MiB here
@@ -395,6 +405,8 @@ func TestURL(t *testing.T) {
 		{"nats://a:4222/", "nats://a:4222", "lastevent", 3},
 		{"nats://a:1,nats://b:2/events?replicas=5", "nats://a:1,nats://b:2", "events", 5},
 		{"tls://u:p@a?replicas=1&creds=x", "tls://u:p@a", "lastevent", 1},
+		{"nats://u:p@a:1,b:2,nats://v:q@c:3/x", "nats://u:p@a:1,nats://u:p@b:2,nats://v:q@c:3", "x", 3},
+		{"nats://a?replicas=1&replicas=3", "", "", 0},
 		{"http://a", "", "", 0},
 		{"a:4222", "", "", 0},
 		{"nats://a/x,nats://b", "", "", 0},
