@@ -79,7 +79,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, store.ErrUnknown):
 		p.Detail, p.Outcome = "writing failed, so it is unknown whether the event is stored; with an Idempotency-Key it is safe to try again", "unknown"
 	case errors.Is(err, store.ErrUnavailable):
-		p = problemDetails{Status: http.StatusServiceUnavailable, Detail: "the store cannot be reached now; nothing was stored"}
+		p = problemDetails{Status: http.StatusServiceUnavailable, Detail: "the store cannot be reached now; nothing was changed"}
 		w.Header().Set("Retry-After", "1")
 	case errors.Is(err, store.ErrStopped):
 		p = problemDetails{Status: http.StatusServiceUnavailable, Detail: "the store takes no events now; nothing was stored"}

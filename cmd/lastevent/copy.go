@@ -32,8 +32,8 @@ func copyCommand() *cobra.Command {
 idempotency keys stay in use, and the log keeps its name: clients resume where they were,
 without a gap. The file is not changed.
 
-JetStream must hold no other streams. The stream that holds the events there is created
-where it is missing. A copy that was broken off goes on where it is run again, unless it
+The one JetStream stream that gets all of them is created where it is missing, and must
+hold nothing else. A copy that was broken off goes on where it is run again, unless it
 was in the middle of a stream: then it says what to remove. Start no server on either side
 before it is complete.
 
@@ -87,8 +87,10 @@ func (f *copyFlags) run(ctx context.Context, out, progress io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	to, err := openJetStream(ctx, "--to", f.to, jetstream.Options{LogID: from.ID()},
-		func() { fmt.Fprintln(progress, "lastevent: copy: waiting for JetStream") })
+	to, err := openJetStream(ctx, "--to", f.to, jetstream.Options{
+		LogID:   from.ID(),
+		Waiting: func(err error) { fmt.Fprintln(progress, "lastevent: copy: waiting for JetStream:", err) },
+	})
 	if err != nil {
 		return err
 	}
@@ -166,7 +168,7 @@ func (c *copying) alreadyThere(ctx context.Context, streams []store.Stream) (map
 		case !ok:
 			return nil, c.refuse("holds %q, which the file does not", s.Name)
 		case s.Bounds != b:
-			return nil, c.refuse("has events %d to %d of %q, and the file %d to %d: not all were copied, or some were published since", s.First, s.Last, s.Name, b.First, b.Last)
+			return nil, c.refuse("has events %d to %d of %q, and the file %d to %d: some were published since it was copied, and nothing is to be done, or not all were copied", s.First, s.Last, s.Name, b.First, b.Last)
 		}
 		there[s.Name] = true
 	}
@@ -176,7 +178,7 @@ func (c *copying) alreadyThere(ctx context.Context, streams []store.Stream) (map
 // refuse says what is wrong with what there is, and what to do about it.
 func (c *copying) refuse(format string, args ...any) error {
 	name := c.to.Name()
-	return fmt.Errorf("the JetStream stream %s %s; remove it with `nats stream rm %s`, or name another in --to (nats://host:4222/NAME), and copy again",
+	return fmt.Errorf("the JetStream stream %s %s; name another in --to (nats://host:4222/NAME), or, only if no server has served it, remove it with `nats stream rm %s`, and copy again",
 		name, fmt.Sprintf(format, args...), name)
 }
 
