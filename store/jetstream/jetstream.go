@@ -17,7 +17,10 @@
 //
 // Caveats: what is acknowledged is stored by a majority of the replicas, each of which
 // syncs it as its sync_interval says. Several DBs should be given the same retention, as
-// each append applies that of its own.
+// each append applies that of its own. An append without a key may be stored twice if a
+// leader was deposed at that moment and the log's next commit is evicted before it is
+// looked at. Removals are by JetStream's sequence: in the seconds after a JetStream stream
+// is created anew, those under way can hit it.
 package jetstream
 
 import (
