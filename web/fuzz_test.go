@@ -224,7 +224,7 @@ func FuzzPublish(f *testing.F) {
 	for _, body := range []string{
 		"", "text", "\xff", "{\"data\":1}", "{\"data\":1}\n", "{\"data\":1}\n\n {\"event\":\"a\",\"data\":\"x\"} \r\n", "{\"data\":{\"a\" : [1, 2]}}", "{\"data\":null}", "{}",
 		"{\"event\":\"a\"}", "{\"event\":\"position\",\"data\":1}", "{\"event\":\"a\\nb\",\"data\":1}", "{\"data\":1}x", "{\"data\":1,\"id\":2}", "{\"data\":1}\n{", "[1]", "null",
-		"{\"data\":\"\\ud800\"}", "{\"Data\":1}", "{\"data\":1,\"data\":2}", strings.Repeat("x", 1000), strings.Repeat("{\"data\":1}\n", 900),
+		"{\"data\":\"\\ud800\"}", "{\"Data\":1}", "{\"data\":1,\"data\":2}", "{\"data\":1,\"datA\":2}", strings.Repeat("x", 1000), strings.Repeat("{\"data\":1}\n", 900),
 	} {
 		f.Add([]byte(body), "")
 		f.Add([]byte(body), "t")
@@ -285,15 +285,18 @@ func linesOf(body []byte, typ string) (events []sse.Message, sure bool) {
 		if line = bytes.TrimSpace(line); len(line) == 0 {
 			continue
 		}
-		var members map[string]json.RawMessage
-		if err := json.Unmarshal(line, &members); err != nil || !utf8.Valid(line) {
+		members, ok := membersOf(line)
+		if !ok || !utf8.Valid(line) {
 			return nil, true
 		}
 		e := sse.Message{Type: typ}
 		if e.Type == "" {
 			e.Type = "message"
 		}
-		for name, value := range members {
+		hasData := false
+		for _, m := range members { // of several with one name, the last counts
+			name, value := m.name, m.value
+			hasData = hasData || name == "data"
 			switch {
 			case strings.EqualFold(name, "event"):
 				var text *string
@@ -316,10 +319,39 @@ func linesOf(body []byte, typ string) (events []sse.Message, sure bool) {
 			}
 			sure = sure && (name == "event" || name == "data")
 		}
-		sure = sure && canBeType(e.Type) && len(e.Type)+len(e.Data) <= 1000 && members["data"] != nil
+		sure = sure && canBeType(e.Type) && len(e.Type)+len(e.Data) <= 1000 && hasData
 		events = append(events, e)
 	}
 	return events, sure && len(body) <= 10_000
+}
+
+type member struct {
+	name  string
+	value json.RawMessage
+}
+
+// membersOf are those of an object, in order; null has none.
+func membersOf(line []byte) (members []member, ok bool) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(line, &object); err != nil {
+		return nil, false
+	}
+	d := json.NewDecoder(bytes.NewReader(line))
+	if _, err := d.Token(); err != nil {
+		return nil, false
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return nil, false
+		}
+		m := member{name: name.(string)}
+		if err := d.Decode(&m.value); err != nil {
+			return nil, false
+		}
+		members = append(members, m)
+	}
+	return members, true
 }
 
 // checkStored expects these events, and no others, to be stored after the ID.
