@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"lastevent/cmd/lastevent/servetest"
 )
 
 // host is what the configurations in ../deploy call the server.
@@ -99,7 +101,7 @@ func (f front) start(t *testing.T, addr string, compressed bool) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(freePort(t))
+	_, port, _ := net.SplitHostPort(servetest.FreeAddr(t))
 	text := replace(t, string(config), "localhost:8080", addr)
 	text = replace(t, text, f.listen[0], strings.ReplaceAll(f.listen[1], "PORT", port))
 	if compressed {
@@ -160,16 +162,6 @@ func write(t *testing.T, file, text string) {
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // named is a client that calls the server by the name that the proxies know.
